@@ -163,6 +163,6 @@ def _check_indexed_names(kind: str, specs: tuple[TensorSpec, ...]) -> None:
     for position, (spec, match) in enumerate(zip(specs, found, strict=True)):
         if match is not None and int(match.group(1)) != position:
             raise ValueError(
-                f"{kind} {spec.name!r} stands at position {position} but Triton's PyTorch backend reads another one from "
-                f"its name; rename it to end with __{position} or to a plain name"
+                f"{kind} {spec.name!r} stands at position {position} but Triton's PyTorch backend reads another one "
+                f"from its name; rename it to end with __{position} or to a plain name"
             )

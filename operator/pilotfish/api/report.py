@@ -9,8 +9,11 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.alias_generators import to_camel
+from pydantic import Field, StringConstraints
+
+from pilotfish.api.base import ApiModel
+from pilotfish.api.model import ModelSpec
+from pilotfish.api.optimization import ArtifactFormat, OptimizationSpec, Precision
 
 SCHEMA_VERSION: Literal[1] = 1
 TERMINATION_MESSAGE_LIMIT = 4096
@@ -23,14 +26,8 @@ Figure = Annotated[str, StringConstraints(max_length=24)]
 """A measured number as a decimal string: stable in status, free of float noise."""
 
 
-class WireModel(BaseModel):
-    """Frozen, camelCase on the wire, tolerant reader."""
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
-
-    def to_wire(self) -> dict[str, Any]:
-        """The JSON-ready object, camelCase, without unset optional fields."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+class WireModel(ApiModel):
+    """An ApiModel that is also written as text."""
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The JSON text, keys in declaration order, so that equal values give equal bytes."""
@@ -51,22 +48,6 @@ class Verdict(StrEnum):
     ACCEPTED = "Accepted"
     REFUSED = "Refused"
     FAILED = "Failed"
-
-
-class ArtifactFormat(StrEnum):
-    """File format of a served artifact."""
-
-    ONNX = "ONNX"
-    TORCHSCRIPT = "TorchScript"
-
-
-class Precision(StrEnum):
-    """Numeric precision of a candidate."""
-
-    FP32 = "FP32"
-    FP16 = "FP16"
-    BF16 = "BF16"
-    INT8 = "INT8"
 
 
 class Backend(StrEnum):
@@ -316,8 +297,8 @@ class JobInput(WireModel):
     name: str
     revision: str
     recipe_key: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-    model: dict[str, Any] = Field(description="`spec.model` as in the object, camelCase.")
-    optimization: dict[str, Any] = Field(default_factory=dict, description="`spec.optimization` as in the object.")
+    model: ModelSpec
+    optimization: OptimizationSpec = OptimizationSpec()
     serving: JobServing = JobServing()
 
 
