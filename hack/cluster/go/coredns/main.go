@@ -11,11 +11,10 @@ import (
 	_ "github.com/coredns/coredns/plugin/health"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/ready"
-	_ "github.com/coredns/coredns/plugin/reload"
 )
 
 // The order is the order in which plugins see a query.
-var directives = []string{"reload", "health", "ready", "errors", "cache", "kubernetes", "forward"}
+var directives = []string{"health", "ready", "errors", "cache", "kubernetes", "forward"}
 
 func main() {
 	dnsserver.Directives = directives

@@ -63,7 +63,7 @@ func newProvisionerCommand() *cobra.Command {
 				return err
 			}
 			ctx := klog.NewContext(genericapiserver.SetupSignalContext(), klog.Background())
-			controller.NewProvisionController(klog.FromContext(ctx), client, name, folders{root: root},
+			controller.NewProvisionController(ctx, client, name, folders{root: root},
 				controller.LeaderElection(false)).Run(ctx)
 			return nil
 		},
