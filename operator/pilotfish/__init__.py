@@ -1,0 +1,1 @@
+"""Pilotfish: a Kubernetes operator for AI model deployments."""

@@ -1,0 +1,1 @@
+"""What runs inside the optimization Job: a model goes in, a proven Triton model repository comes out."""

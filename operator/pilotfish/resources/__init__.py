@@ -1,0 +1,1 @@
+"""Builders of whole Kubernetes objects. Data in, data out."""

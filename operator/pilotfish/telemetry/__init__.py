@@ -1,0 +1,1 @@
+"""Metrics, logs and events of the operator process."""

@@ -1,0 +1,170 @@
+"""`status`: what the operator found and did. Everything else is derived from the children."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from pilotfish.api.base import ApiModel
+from pilotfish.api.conditions import Condition
+
+
+class Phase(StrEnum):
+    """One word for people; machines read the conditions."""
+
+    PENDING = "Pending"
+    OPTIMIZING = "Optimizing"
+    STARTING = "Starting"
+    VERIFYING = "Verifying"
+    CANARYING = "Canarying"
+    BAKING = "Baking"
+    READY = "Ready"
+    ABORTED = "Aborted"
+    STALLED = "Stalled"
+    PAUSED = "Paused"
+
+
+class SourceStatus(ApiModel):
+    """The bytes that were found behind spec.model.uri."""
+
+    digest: str
+    """sha256 of the file, or of the sorted list of a folder's files."""
+    format: str | None = None
+    """What the bytes are."""
+    bytes: int | None = None
+    """Size."""
+
+
+class ArtifactStatus(ApiModel):
+    """What Triton loads."""
+
+    digest: str
+    """sha256 over the model repository."""
+    format: str
+    """ONNX or TorchScript."""
+    precision: str
+    """FP32, FP16, BF16 or INT8."""
+    variant: str
+    """Name of the winning candidate."""
+    bytes: int | None = None
+    """Size."""
+
+
+class RevisionStatus(ApiModel):
+    """One revision."""
+
+    name: str
+    """Name of its ControllerRevision and of its Deployment."""
+    hash: str
+    """Hash of the user's intent."""
+    source_digest: str | None = None
+    """Bytes it was made from."""
+    artifact: ArtifactStatus | None = None
+    """What it serves."""
+    since: str | None = Field(default=None, json_schema_extra={"format": "date-time"})
+    """When it took this role."""
+
+
+class CandidateSummary(ApiModel):
+    """One candidate of the optimization."""
+
+    variant: str
+    """Its name. Example: `onnx-fp32`."""
+    verdict: str
+    """Accepted, Refused or Failed."""
+    latency_ms: str | None = None
+    """Median in milliseconds at the first batch size."""
+    error: str | None = None
+    """Largest absolute difference to the original."""
+    reason: str | None = None
+    """Why it was refused or failed."""
+
+
+class OptimizationStatus(ApiModel):
+    """Result of the optimization that the newest artifact came from."""
+
+    winner: str | None = None
+    """Variant that serves."""
+    speedup: str | None = None
+    """Baseline latency over the winner's."""
+    baseline_latency_ms: str | None = None
+    """Median of the original in milliseconds."""
+    latency_ms: str | None = None
+    """Median of the winner in milliseconds."""
+    max_abs_error: str | None = None
+    """Largest absolute difference to the original."""
+    candidates: tuple[CandidateSummary, ...] = Field(default=(), max_length=32)
+    """All candidates."""
+    report: str | None = None
+    """Where the whole report lies in the store."""
+
+
+class HistoryEntry(ApiModel):
+    """How a revision ended."""
+
+    revision: str
+    """Its hash."""
+    result: str
+    """Stable, Failed or Superseded."""
+    reason: str | None = None
+    """Why."""
+    message: str | None = None
+    """The sentence of the condition at that time."""
+    at: str = Field(json_schema_extra={"format": "date-time"})
+    """When."""
+
+
+class Endpoints(ApiModel):
+    """Where requests go."""
+
+    http: str | None = None
+    """Base URL of Triton's HTTP API inside the cluster."""
+    grpc: str | None = None
+    """Address of Triton's gRPC API inside the cluster."""
+
+
+class Effective(ApiModel):
+    """What was resolved from defaults and settings for the newest revision."""
+
+    image: str | None = None
+    """Triton's image."""
+    max_batch_size: int | None = None
+    """Largest batch in config.pbtxt."""
+    instances: int | None = None
+    """Model instances per pod."""
+
+
+class ModelDeploymentStatus(ApiModel):
+    """What the operator found and did."""
+
+    observed_generation: int | None = None
+    """metadata.generation that this status is about."""
+    phase: Phase | None = None
+    """One word for people."""
+    variant: str | None = None
+    """Format, precision and speed-up of what serves. Example: `onnx-fp32 2.1x`."""
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        max_length=32,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    """Ready, ArtifactReady, Available, Progressing, Healthy; Reconciling and Stalled while true."""
+    source: SourceStatus | None = None
+    """The bytes that were found."""
+    stable_revision: RevisionStatus | None = None
+    """The revision that gets the traffic."""
+    candidate_revision: RevisionStatus | None = None
+    """The revision that is on its way."""
+    optimization: OptimizationStatus | None = None
+    """Result of the newest optimization."""
+    effective: Effective | None = None
+    """What was resolved from defaults and settings."""
+    replicas: int | None = None
+    """Pods of all revisions."""
+    ready_replicas: int | None = None
+    """Ready pods of the stable revision."""
+    selector: str | None = None
+    """Label selector of the pods, for the scale subresource."""
+    endpoints: Endpoints | None = None
+    """Where requests go."""
+    history: tuple[HistoryEntry, ...] = Field(default=(), max_length=32)
+    """How earlier revisions ended, newest first."""
