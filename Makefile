@@ -1,0 +1,49 @@
+# Every command a person needs; `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+PYTEST := pytest -q
+
+.PHONY: help setup generate lint unit apiserver triton e2e images cluster test demo down clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+setup: ## the Python environment in .venv, from the lock file
+	@hack/setup
+
+generate: setup ## write what is generated: crds/, the chart's copy, lock files stay as they are
+	@hack/generate
+
+lint: setup ## style, types, layers, generated files
+	@hack/lint
+
+unit: setup ## tests of pure code, the simulations, the optimizer (no cluster)
+	@$(PYTEST) -m "not apiserver and not triton and not e2e"
+
+apiserver: setup ## tests against a real etcd and API server
+	@$(PYTEST) -m apiserver
+
+triton: setup ## tests against a real tritonserver on this machine
+	@$(PYTEST) -m triton
+
+images: setup ## build all images
+	@hack/images/build all
+
+cluster: setup ## bring up the local cluster
+	@hack/cluster/cluster up
+
+e2e: setup images ## tests on real nodes: everything together
+	@$(PYTEST) -m e2e
+
+test: ## the whole suite; what CI runs
+	@hack/test
+
+demo: setup ## from nothing to a served model, updated while clients send requests
+	@hack/demo/demo
+
+down: setup ## remove everything that demo and test left running
+	@hack/cluster/cluster down
+
+clean: down ## down, and forget the Python environment
+	@rm -rf .venv
