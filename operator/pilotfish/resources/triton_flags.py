@@ -1,0 +1,120 @@
+"""The command line of tritonserver, by version.
+
+Pure. An unknown flag aborts the server at once, so each flag stands in the table with the release that brought it, read
+from the server's own releases; nothing here asks a server what it knows. One model per server, loaded at the start from
+a read-only folder: model control is off and the APIs that change a running server need a key that clients do not have.
+"""
+
+import re
+from dataclasses import dataclass
+
+OLDEST = (2, 42, 0)
+"""24.01. Older servers lack the limits on a gRPC channel's age, without which a pod cannot be drained."""
+
+ADMIN_HEADER = "pilotfish-admin"
+"""Header that opens the restricted APIs; over gRPC Triton reads it as `triton-grpc-protocol-pilotfish-admin`."""
+
+RESTRICTED_APIS = ("model-repository", "shared-memory", "trace", "logging")
+"""What a client of a model never needs. Shared memory is how a remote client got code running before 25.07."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Since:
+    """A flag that only releases from `version` on accept."""
+
+    version: tuple[int, int, int]
+    flag: str
+
+
+_LATER_FLAGS = (
+    _Since(version=(2, 59, 0), flag="--http-max-input-size={max_request_bytes}"),
+    _Since(version=(2, 68, 0), flag="--allow-client-shm=false"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TritonPorts:
+    """Where the server listens."""
+
+    http: int = 8000
+    grpc: int = 8001
+    metrics: int = 8002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TritonDrain:
+    """How the server lets go of its clients.
+
+    `exit_timeout_seconds`: after SIGTERM, how long open HTTP connections and running requests are served.
+    `grpc_connection_age_seconds`: a gRPC channel is asked to reconnect after this time, which is what moves long-lived
+    channels off a pod that has left its Service; running calls get `grpc_connection_grace_seconds` more.
+    """
+
+    exit_timeout_seconds: int = 20
+    grpc_connection_age_seconds: int = 10
+    grpc_connection_grace_seconds: int = 30
+
+
+def parse_triton_version(version: str) -> tuple[int, int, int]:
+    """`2.51.0` as numbers.
+
+    Raises:
+        ValueError: not three numbers, or older than `OLDEST`.
+    """
+    match = re.fullmatch(r"v?(\d+)\.(\d+)\.(\d+)", version.strip())
+    if match is None:
+        raise ValueError(
+            f"tritonVersion {version!r} is not a server version; write three numbers such as 2.71.0 "
+            "(the server's version, not the container's 26.07)"
+        )
+    parsed = (int(match[1]), int(match[2]), int(match[3]))
+    if parsed < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ValueError(f"tritonVersion {version!r} is older than {oldest}; use an image with {oldest} or newer")
+    return parsed
+
+
+def triton_arguments(
+    version: str,
+    *,
+    model_repository: str,
+    admin_key: str,
+    ports: TritonPorts | None = None,
+    drain: TritonDrain | None = None,
+    address: str | None = None,
+    backend_directory: str | None = None,
+    max_request_bytes: int = 64 * 1024 * 1024,
+) -> tuple[str, ...]:
+    """Arguments for the `tritonserver` of `version`, in a stable order.
+
+    `admin_key` guards `RESTRICTED_APIS`; in a pod it is a `$(VARIABLE)` that the kubelet fills in, never the value.
+    `address` None listens on all interfaces; `backend_directory` None uses the image's own.
+
+    Raises:
+        ValueError: `version` is malformed or too old.
+    """
+    known = parse_triton_version(version)
+    ports = ports or TritonPorts()
+    drain = drain or TritonDrain()
+    restricted = f"{','.join(RESTRICTED_APIS)}:{ADMIN_HEADER}={admin_key}"
+    later = (flag.flag for flag in _LATER_FLAGS if known >= flag.version)
+    return (
+        f"--model-repository={model_repository}",
+        *([f"--backend-directory={backend_directory}"] if backend_directory else []),
+        *([f"--{kind}-address={address}" for kind in ("http", "grpc", "metrics")] if address else []),
+        f"--http-port={ports.http}",
+        f"--grpc-port={ports.grpc}",
+        f"--metrics-port={ports.metrics}",
+        "--model-control-mode=none",
+        "--disable-auto-complete-config",
+        "--strict-readiness=true",
+        "--exit-on-error=true",
+        "--allow-sagemaker=false",
+        "--allow-vertex-ai=false",
+        f"--http-restricted-api={restricted}",
+        f"--grpc-restricted-protocol={restricted}",
+        f"--exit-timeout-secs={drain.exit_timeout_seconds}",
+        f"--grpc-max-connection-age={drain.grpc_connection_age_seconds * 1000}",
+        f"--grpc-max-connection-age-grace={drain.grpc_connection_grace_seconds * 1000}",
+        *(flag.format(max_request_bytes=max_request_bytes) for flag in later),
+    )
