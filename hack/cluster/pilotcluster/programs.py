@@ -1,0 +1,128 @@
+"""Command lines of a cluster's programs, as pure functions of where things are and which addresses they use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilotcluster.paths import Layout
+
+DOMAIN = "cluster.local"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Addresses of a control plane; the services network is a CIDR, ports are on `bind`."""
+
+    bind: str
+    api_port: int
+    etcd_port: int
+    etcd_peer_port: int
+    services: str
+
+    @property
+    def server(self) -> str:
+        return f"https://{self.bind}:{self.api_port}"
+
+    @property
+    def service_api(self) -> str:
+        """Address of the `kubernetes` Service: the first of the services network."""
+        return self.services.rpartition("/")[0].rpartition(".")[0] + ".1"
+
+    @property
+    def service_dns(self) -> str:
+        """Address of the DNS Service."""
+        return self.services.rpartition("/")[0].rpartition(".")[0] + ".10"
+
+
+def etcd(layout: Layout, kube: Path, endpoints: Endpoints) -> list[str]:
+    """The database; it does not wait for the disk, since a cluster that died is thrown away."""
+    client = f"https://127.0.0.1:{endpoints.etcd_port}"
+    peer = f"https://127.0.0.1:{endpoints.etcd_peer_port}"
+    trust = str(layout.certificate("etcd-ca"))
+    certificate, key = str(layout.certificate("etcd")), str(layout.key("etcd"))
+    return [
+        str(kube), "etcd", "--name=etcd", f"--data-dir={layout.folder / 'etcd'}", "--unsafe-no-fsync",
+        f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=etcd={peer}",
+        f"--cert-file={certificate}", f"--key-file={key}", "--client-cert-auth", f"--trusted-ca-file={trust}",
+        f"--peer-cert-file={certificate}", f"--peer-key-file={key}", "--peer-client-cert-auth",
+        f"--peer-trusted-ca-file={trust}", "--log-level=warn",
+    ]  # fmt: skip
+
+
+def apiserver(layout: Layout, kube: Path, endpoints: Endpoints) -> list[str]:
+    """The API server with what a production cluster has on: Node and RBAC authorizers, NodeRestriction."""
+    return [
+        str(kube), "kube-apiserver",
+        f"--bind-address={endpoints.bind}", f"--advertise-address={endpoints.bind}",
+        f"--secure-port={endpoints.api_port}", f"--service-cluster-ip-range={endpoints.services}",
+        f"--etcd-servers=https://127.0.0.1:{endpoints.etcd_port}", f"--etcd-cafile={layout.certificate('etcd-ca')}",
+        f"--etcd-certfile={layout.certificate('etcd')}", f"--etcd-keyfile={layout.key('etcd')}",
+        f"--tls-cert-file={layout.certificate('apiserver')}", f"--tls-private-key-file={layout.key('apiserver')}",
+        f"--client-ca-file={layout.certificate('ca')}",
+        f"--kubelet-certificate-authority={layout.certificate('ca')}",
+        f"--kubelet-client-certificate={layout.certificate('apiserver-kubelet')}",
+        f"--kubelet-client-key={layout.key('apiserver-kubelet')}",
+        "--kubelet-preferred-address-types=InternalIP",
+        f"--service-account-key-file={layout.certificates / 'service-accounts.pub'}",
+        f"--service-account-signing-key-file={layout.key('service-accounts')}",
+        f"--service-account-issuer=https://kubernetes.default.svc.{DOMAIN}",
+        "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+        "--allow-privileged=true", "--anonymous-auth=true", "--endpoint-reconciler-type=lease",
+    ]  # fmt: skip
+
+
+def controller_manager(layout: Layout, kube: Path) -> list[str]:
+    """The controllers; each uses its own service account, as RBAC expects."""
+    client = layout.client("controller-manager")
+    return [
+        str(kube), "kube-controller-manager", f"--kubeconfig={client}", f"--authentication-kubeconfig={client}",
+        f"--authorization-kubeconfig={client}", "--use-service-account-credentials",
+        f"--service-account-private-key-file={layout.key('service-accounts')}",
+        f"--root-ca-file={layout.certificate('ca')}", "--leader-elect=false", "--secure-port=0",
+        f"--cluster-signing-cert-file={layout.certificate('ca')}", f"--cluster-signing-key-file={layout.key('ca')}",
+    ]  # fmt: skip
+
+
+def scheduler(layout: Layout, kube: Path) -> list[str]:
+    """The scheduler."""
+    client = layout.client("scheduler")
+    return [
+        str(kube), "kube-scheduler", f"--kubeconfig={client}", f"--authentication-kubeconfig={client}",
+        f"--authorization-kubeconfig={client}", "--leader-elect=false", "--secure-port=0",
+    ]  # fmt: skip
+
+
+def kubelet(layout: Layout, kube: Path, *, node: str, address: str) -> list[str]:
+    """The node agent."""
+    return [
+        str(kube), "kubelet", f"--config={layout.config / 'kubelet.json'}", f"--kubeconfig={layout.client('kubelet')}",
+        f"--hostname-override={node}", f"--node-ip={address}",
+    ]  # fmt: skip
+
+
+def kube_proxy(layout: Layout, kube: Path) -> list[str]:
+    """The Service addresses."""
+    return [str(kube), "kube-proxy", f"--config={layout.config / 'kube-proxy.json'}"]
+
+
+def provisioner(layout: Layout, kube: Path) -> list[str]:
+    """The volumes of the default storage class."""
+    client = layout.client("provisioner")
+    return [str(kube), "provisioner", f"--kubeconfig={client}", f"--root={layout.volumes}"]
+
+
+def coredns(layout: Layout, program: Path) -> list[str]:
+    """The cluster's names."""
+    return [str(program), "-conf", str(layout.config / "Corefile")]
+
+
+def containerd(layout: Layout, program: Path) -> list[str]:
+    """The container runtime."""
+    return [str(program), "--config", str(layout.config / "containerd.toml")]
+
+
+def inside(holder: int, layout: Layout, command: Sequence[str]) -> list[str]:
+    """The command inside the node's mount, network and process namespaces, marked as ours by its folder."""
+    enter = ["nsenter", f"--target={holder}", "--mount", "--net", "--pid", f"--wdns={layout.folder}/"]
+    return [*enter, "--", *command]
