@@ -82,11 +82,19 @@ def status(args: argparse.Namespace) -> None:
     print(state.value if current is None else f"{state.value} ({current.mode.value}) {current.server}")
 
 
+def kubeconfig(args: argparse.Namespace) -> None:
+    """Print the path of the administrator's kubeconfig."""
+    layout = layout_of(args.name)
+    if not layout.kubeconfig.exists():
+        raise ClusterError(f"no cluster {args.name}: start it with `cluster up --name {args.name}`")
+    print(layout.kubeconfig)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; exit code 1 with one line for anything that went wrong."""
     parser = argparse.ArgumentParser(prog="cluster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, function in {"up": up, "down": down, "status": status}.items():
+    for name, function in {"up": up, "down": down, "status": status, "kubeconfig": kubeconfig}.items():
         command = commands.add_parser(name, help=function.__doc__)
         command.add_argument("--name", default=DEFAULT_NAME)
         command.set_defaults(run=function)
