@@ -40,7 +40,7 @@ test: ## the whole suite; what CI runs
 	@hack/test
 
 demo: setup ## from nothing to a served model, updated while clients send requests
-	@hack/demo/demo
+	@PYTHONPATH=hack python -m demo
 
 down: setup ## remove everything that demo and test left running
 	@hack/cluster/cluster down

@@ -25,7 +25,6 @@ PAUSE_SECONDS = 0.02
 TIMEOUT_SECONDS = 10
 TOLERANCE = 5e-3
 KEPT_ERRORS = 5
-KEPT_ERRORS = 5
 
 Arrays = Mapping[str, np.ndarray]
 

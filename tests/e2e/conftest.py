@@ -1,0 +1,51 @@
+"""The real thing: local cluster, images built from this tree, operator installed with its chart."""
+
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from testbed.kubectl import CLUSTER, ROOT, Kubectl, wait_for
+from testbed.manifests import make_namespace, make_store
+from testbed.operator import IMAGES, install_operator
+
+from support.deployments import Deployments
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> Kubectl:
+    """A running cluster with the operator in it; left running for the next run, `make down` removes it."""
+    for command in ([CLUSTER, "up"], [ROOT / "hack/images/build", "all"], [CLUSTER, "load", *IMAGES]):
+        subprocess.run([str(part) for part in command], check=True)
+    kubectl = Kubectl.of_local_cluster()
+    install_operator(kubectl)
+    return kubectl
+
+
+@pytest.fixture(scope="module")
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A restricted namespace of its own with a model store in it."""
+    name = f"e2e-{uuid.uuid4().hex[:6]}"
+    kubectl.apply(make_namespace(name))
+    kubectl.apply(*make_store(name))
+    kubectl.run("rollout", "status", "deployment/store", "-n", name, "--timeout=120s")
+    yield name
+    kubectl.run("delete", "namespace", name, "--wait=true", "--timeout=180s")
+
+
+@pytest.fixture
+def deployments(kubectl: Kubectl, namespace: str) -> Iterator[Deployments]:
+    """Every ModelDeployment of the test is gone when it ends, and so is everything that belonged to it."""
+    made = Deployments(kubectl=kubectl, namespace=namespace)
+    yield made
+    for name in made.names():
+        kubectl.delete("modeldeployment", name, namespace=namespace)
+    wait_for("children to be gone", lambda: not made.children(), seconds=120, found=made.children)
