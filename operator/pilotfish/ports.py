@@ -4,16 +4,34 @@ Both `adapters.kube.KubeCluster` and the fake of the tests pass the same suite (
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
-Body = Mapping[str, Any]
-"""One Kubernetes object as plain data."""
+from pilotfish.core.objects import Body, ObjectRef
+
+__all__ = [
+    "Body",
+    "Clock",
+    "Cluster",
+    "ClusterError",
+    "Conflict",
+    "Forbidden",
+    "Invalid",
+    "LeaseStore",
+    "NotFound",
+    "ObjectRef",
+]
 
 
 class ClusterError(Exception):
-    """A request to the API server failed in a way that a later try may cure."""
+    """A request to the API server failed in a way that a later try may cure.
+
+    retry_after: seconds that the server asked to wait, if it did.
+    """
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class NotFound(ClusterError):
@@ -32,25 +50,16 @@ class Invalid(ClusterError):
     """The API server refuses the object as it is; trying again cannot help."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectRef:
-    """Which object: kind as in manifests, with the uid that a delete must match."""
-
-    api_version: str
-    kind: str
-    namespace: str
-    name: str
-    uid: str | None = None
-
-
 class Cluster(Protocol):
     """A Kubernetes API server."""
 
     async def get(self, ref: ObjectRef) -> Body | None:
         """The object, or None."""
 
-    async def list(self, *, api_version: str, kind: str, namespace: str, labels: Mapping[str, str]) -> tuple[Body, ...]:
-        """All objects of a kind with these labels, sorted by name."""
+    async def list(
+        self, *, api_version: str, kind: str, namespace: str | None, labels: Mapping[str, str]
+    ) -> tuple[Body, ...]:
+        """All objects of a kind with these labels, sorted by namespace and name. namespace None: all namespaces."""
 
     async def apply(self, body: Body) -> Body:
         """Server-side apply with the operator's field manager, forced. Returns the stored object."""
@@ -62,7 +71,17 @@ class Cluster(Protocol):
         """Replace the status of a ModelDeployment; metadata.resourceVersion is a precondition (Conflict)."""
 
     async def emit(self, event: Body) -> None:
-        """Create or refresh an events.k8s.io/v1 Event."""
+        """Create an events.k8s.io/v1 Event; if one of that name exists, count it once more in its series."""
+
+
+class LeaseStore(Protocol):
+    """The one object that says which replica may write."""
+
+    async def get(self, ref: ObjectRef) -> Body | None:
+        """The object, or None."""
+
+    async def put(self, body: Body) -> Body:
+        """Create when the body has no metadata.resourceVersion, else replace that version. Conflict when too late."""
 
 
 class Clock(Protocol):

@@ -1,0 +1,82 @@
+"""Every reason that a condition, an event or the history can carry. A closed list, each with its place in the docs.
+
+The optimizer's own reasons (`api.report.OptimizerReason`) are part of it word for word.
+"""
+
+import re
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why something is as it is: one word for machines, one heading in docs/reasons.md."""
+
+    # Going well
+    SERVING = "Serving"
+    UP_TO_DATE = "UpToDate"
+    ALL_PODS_READY = "AllPodsReady"
+    SCALED_TO_ZERO = "ScaledToZero"
+    SUCCEEDED = "Succeeded"
+    ARTIFACT_REUSED = "ArtifactReused"
+    # On the way
+    OPTIMIZING = "Optimizing"
+    STARTING = "Starting"
+    SCALING = "Scaling"
+    SWITCHING = "Switching"
+    RETRYING = "Retrying"
+    PAUSED = "Paused"
+    NOT_SERVING = "NotServing"
+    # The object itself and its neighbours
+    INVALID_SPEC = "InvalidSpec"
+    NOT_OWNED = "NotOwned"
+    SUPERSEDED = "Superseded"
+    # Pods that cannot start; they recover when the cause is gone
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    INSUFFICIENT_GPU = "InsufficientGPU"
+    UNSCHEDULABLE = "Unschedulable"
+    VOLUME_UNBOUND = "VolumeUnbound"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    PODS_NOT_CREATED = "PodsNotCreated"
+    CREDENTIALS_MISSING = "CredentialsMissing"
+    CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
+    POD_EVICTED = "PodEvicted"
+    # Pods that start and fail
+    MODEL_LOAD_FAILED = "ModelLoadFailed"
+    SERVING_OUT_OF_MEMORY = "ServingOutOfMemory"
+    INSTALL_FAILED = "InstallFailed"
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    # The optimization Job, as the operator sees it
+    OPTIMIZER_FAILED = "OptimizerFailed"
+    OPTIMIZER_OUT_OF_MEMORY = "OptimizerOutOfMemory"
+    OPTIMIZER_DEADLINE_EXCEEDED = "OptimizerDeadlineExceeded"
+    SIGNATURE_UNSERVABLE = "SignatureUnservable"
+    # The optimization Job, as it says itself
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    SOURCE_FORBIDDEN = "SourceForbidden"
+    SOURCE_UNREACHABLE = "SourceUnreachable"
+    SOURCE_DIGEST_MISMATCH = "SourceDigestMismatch"
+    SOURCE_TRUNCATED = "SourceTruncated"
+    SOURCE_TOO_LARGE = "SourceTooLarge"
+    SOURCE_UNSUPPORTED = "SourceUnsupported"
+    UNSAFE_MODEL = "UnsafeModel"
+    UNKNOWN_FORMAT = "UnknownFormat"
+    UNSUPPORTED_FORMAT = "UnsupportedFormat"
+    MODEL_INVALID = "ModelInvalid"
+    ARCHITECTURE_INVALID = "ArchitectureInvalid"
+    SIGNATURE_MISSING = "SignatureMissing"
+    SIGNATURE_MISMATCH = "SignatureMismatch"
+    SAMPLES_INVALID = "SamplesInvalid"
+    CONVERSION_FAILED = "ConversionFailed"
+    REFERENCE_INVALID = "ReferenceInvalid"
+    NO_CANDIDATE_WITHIN_TOLERANCE = "NoCandidateWithinTolerance"
+    STORE_FULL = "StoreFull"
+    ARTIFACT_MISSING = "ArtifactMissing"
+    ARTIFACT_DIGEST_MISMATCH = "ArtifactDigestMismatch"
+    INPUT_INVALID = "InputInvalid"
+    WRONG_IMAGE = "WrongImage"
+    INTERRUPTED = "Interrupted"
+    INTERNAL_ERROR = "InternalError"
+
+    @property
+    def anchor(self) -> str:
+        """Where docs/reasons.md explains it: `insufficient-gpu`."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", self.value).lower()

@@ -1,0 +1,110 @@
+"""Everything that one pass knows: the object as read and its children. Frozen; nothing is fetched from here.
+
+A child counts only when its controller's uid is the object's; pods count by the uid of the Job or the ReplicaSet's
+Deployment behind them. Anything else that carries one of our names is foreign: reported, never touched.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pilotfish import names
+from pilotfish.core.objects import Body, ObjectRef, controller_uid, is_deleting, label_of, name_of, ref_of
+
+CHILD_KINDS: tuple[tuple[str, str], ...] = (
+    ("batch/v1", "Job"),
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "ControllerRevision"),
+    ("v1", "Service"),
+    ("v1", "ConfigMap"),
+    ("v1", "PersistentVolumeClaim"),
+    ("policy/v1", "PodDisruptionBudget"),
+)
+"""(apiVersion, kind) of what the operator makes and therefore watches, by the label `pilotfish.dev/name`."""
+
+POD_KIND: tuple[str, str] = ("v1", "Pod")
+"""Pods are watched by the same label; Jobs and Deployments make them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One ModelDeployment and its world, each kind sorted by name. Bodies carry apiVersion and kind."""
+
+    body: Body
+    children: tuple[Body, ...] = ()
+    pods: tuple[Body, ...] = ()
+    foreign: tuple[ObjectRef, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """metadata.name."""
+        return name_of(self.body)
+
+    @property
+    def namespace(self) -> str:
+        """metadata.namespace."""
+        return str(self.body["metadata"]["namespace"])
+
+    @property
+    def uid(self) -> str:
+        """metadata.uid."""
+        return str(self.body["metadata"]["uid"])
+
+    @property
+    def generation(self) -> int:
+        """metadata.generation."""
+        return int(self.body["metadata"]["generation"])
+
+    def of_kind(self, kind: str) -> tuple[Body, ...]:
+        """All owned children of a kind."""
+        return tuple(child for child in self.children if child["kind"] == kind)
+
+    def child(self, kind: str, name: str) -> Body | None:
+        """One owned child."""
+        return next((c for c in self.children if c["kind"] == kind and name_of(c) == name), None)
+
+    def pods_of_job(self, job: Body) -> tuple[Body, ...]:
+        """The Job's pods, newest first."""
+        return _newest_first(p for p in self.pods if controller_uid(p) == job["metadata"]["uid"])
+
+    def pods_of_revision(self, revision: str) -> tuple[Body, ...]:
+        """The Triton pods of a revision that are not on their way out, newest first."""
+        return _newest_first(
+            pod
+            for pod in self.pods
+            if label_of(pod, names.REVISION_LABEL) == revision
+            and label_of(pod, names.COMPONENT_LABEL) == names.Component.TRITON
+            and not is_deleting(pod)
+        )
+
+
+def observe(body: Body, objects: Iterable[Body]) -> Observed:
+    """Sort what was read into children, pods and strangers.
+
+    `objects` are all objects of CHILD_KINDS and all pods in the namespace that carry our name label, and whatever was
+    found under a name that a plan wanted to create.
+    """
+    uid = body["metadata"]["uid"]
+    ordered = sorted(objects, key=lambda o: (o["apiVersion"], o["kind"], name_of(o)))
+    children = tuple(o for o in ordered if o["kind"] != "Pod" and controller_uid(o) == uid)
+    owners = {c["metadata"]["uid"] for c in children if c["kind"] == "Job"}
+    deployments = tuple(name_of(c) for c in children if c["kind"] == "Deployment")
+    return Observed(
+        body=body,
+        children=children,
+        pods=tuple(o for o in ordered if o["kind"] == "Pod" and _is_ours(o, owners, deployments)),
+        foreign=tuple(ref_of(o) for o in ordered if o["kind"] != "Pod" and controller_uid(o) != uid),
+    )
+
+
+def _is_ours(pod: Body, jobs: set[str], deployments: tuple[str, ...]) -> bool:
+    owner = next((o for o in pod["metadata"].get("ownerReferences", ()) if o.get("controller")), None)
+    if owner is None:
+        return False
+    if owner["kind"] == "Job":
+        return owner["uid"] in jobs
+    # A ReplicaSet is named <deployment>-<hash of the pod template>; the hash has no dash.
+    return owner["kind"] == "ReplicaSet" and str(owner["name"]).rpartition("-")[0] in deployments
+
+
+def _newest_first(pods: Iterable[Body]) -> tuple[Body, ...]:
+    return tuple(sorted(pods, key=lambda p: (p["metadata"].get("creationTimestamp", ""), name_of(p)), reverse=True))

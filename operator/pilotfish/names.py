@@ -1,0 +1,134 @@
+"""Every child's name, every label and annotation, and the hashes that tell revisions apart. Pure.
+
+A revision is what the user asked for, never what the operator made of it: fields that stand at their default do not
+count, so an operator that learns a new field moves nobody's pods. A default that changes needs a new HASH_VERSION.
+"""
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any
+
+from pilotfish.api.base import GROUP
+from pilotfish.api.spec import ModelDeploymentSpec
+
+FIELD_MANAGER = "pilotfish"
+HASH_VERSION = 1
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+APP_NAME = "app.kubernetes.io/name"
+APP_INSTANCE = "app.kubernetes.io/instance"
+NAME_LABEL = f"{GROUP}/name"
+REVISION_LABEL = f"{GROUP}/revision"
+COMPONENT_LABEL = f"{GROUP}/component"
+
+APPLIED_HASH = f"{GROUP}/applied-hash"
+"""Annotation: hash of the whole object as it was applied last; equal means there is nothing to write."""
+GENERATION = f"{GROUP}/generation"
+"""Annotation of a Job: metadata.generation of the ModelDeployment that started it."""
+
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_HASH_LENGTH = 8
+_LABEL_LIMIT = 63
+_STEM_LIMIT = _LABEL_LIMIT - len("-xxxxxxxx-optimize")
+# These change what stands around the pods, not the pods.
+_NOT_IN_SERVING_TEMPLATE = {"replicas", "autoscaling", "min_available", "protocols", "access", "gateway"}
+# These change how bytes are reached and how long a run may take, not what comes out.
+_NOT_IN_RECIPE: dict[str, Any] = {
+    "model": {"credentials": True, "refresh": True, "samples": {"secret_name"}},
+    "optimization": {"deadline": True},
+}
+
+
+class Component(StrEnum):
+    """What a child is for."""
+
+    OPTIMIZE = "optimize"
+    TRITON = "triton"
+    STORE = "store"
+
+
+def intent(spec: ModelDeploymentSpec) -> dict[str, Any]:
+    """What makes a revision: model, optimization and the serving template, without what stands at its default."""
+    return {
+        "model": _said(spec.model),
+        "optimization": _said(spec.optimization),
+        "serving": _said(spec.serving, exclude=_NOT_IN_SERVING_TEMPLATE),
+    }
+
+
+def revision_hash(spec: ModelDeploymentSpec) -> str:
+    """8 characters that name the revision this spec asks for."""
+    return short_hash({"hashVersion": HASH_VERSION, **intent(spec)})
+
+
+def recipe_key(spec: ModelDeploymentSpec) -> str:
+    """8 characters that name the artifact; revisions with the same key share it."""
+    recipe = {
+        "model": _said(spec.model, exclude=_NOT_IN_RECIPE["model"]),
+        "optimization": _said(spec.optimization, exclude=_NOT_IN_RECIPE["optimization"]),
+    }
+    return short_hash({"hashVersion": HASH_VERSION, **recipe})
+
+
+def short_hash(value: object) -> str:
+    """8 characters of a safe alphabet (no vowels, nothing that looks alike) from the value's canonical JSON."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    number = int.from_bytes(hashlib.sha256(canonical.encode()).digest(), "big")
+    letters = []
+    for _ in range(_HASH_LENGTH):
+        number, index = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[index])
+    return "".join(letters)
+
+
+def store_claim(name: str) -> str:
+    """The claim that keeps sources and artifacts."""
+    return f"{stem(name)}-store"
+
+
+def optimize_job(name: str, revision: str) -> str:
+    """The Job that makes the revision's artifact."""
+    return f"{stem(name)}-{revision}-optimize"
+
+
+def revision_name(name: str, revision: str) -> str:
+    """The revision's ControllerRevision, Deployment, ConfigMap and headless Service."""
+    return f"{stem(name)}-{revision}"
+
+
+def traffic_service(name: str) -> str:
+    """The Service that clients use, and its PodDisruptionBudget."""
+    return stem(name)
+
+
+def stem(name: str) -> str:
+    """The name, cut and hashed when a child's name or a label value made from it would get too long."""
+    if len(name) <= _STEM_LIMIT:
+        return name
+    return f"{name[: _STEM_LIMIT - _HASH_LENGTH - 1].rstrip('-.')}-{short_hash(name)}"
+
+
+def labels(name: str, component: Component, revision: str | None = None) -> dict[str, str]:
+    """Labels of a child, and of its pods."""
+    return {
+        MANAGED_BY: FIELD_MANAGER,
+        APP_NAME: component.value,
+        APP_INSTANCE: stem(name),
+        NAME_LABEL: stem(name),
+        COMPONENT_LABEL: component.value,
+        **({} if revision is None else {REVISION_LABEL: revision}),
+    }
+
+
+def pod_selector(name: str, revision: str | None = None) -> dict[str, str]:
+    """Labels that pick the Triton pods of one revision, or of all."""
+    chosen = {NAME_LABEL: stem(name), COMPONENT_LABEL: Component.TRITON.value}
+    return chosen if revision is None else {**chosen, REVISION_LABEL: revision}
+
+
+def _said(block: Any, *, exclude: Any = None) -> dict[str, Any]:
+    said: dict[str, Any] = block.model_dump(
+        mode="json", by_alias=True, exclude_defaults=True, exclude_none=True, exclude=exclude
+    )
+    return said

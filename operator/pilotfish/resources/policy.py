@@ -1,0 +1,43 @@
+"""What the operator's settings decide about the objects it makes. A plain value: `settings.py` builds it."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """Image references. `triton_torch` serves TorchScript; None means that `triton` can."""
+
+    optimizer: str
+    optimizer_torch: str
+    triton: str
+    triton_torch: str | None = None
+    pull_policy: str = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute:
+    """CPU and memory as Kubernetes quantities, request and limit at once."""
+
+    cpu: str
+    memory: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Everything that plan() needs and the user's object does not say."""
+
+    images: Images
+    triton_version: str
+    """The server's version (`2.51.0`): flags differ, and an unknown one aborts the server."""
+    optimizer_compute: Compute = field(default_factory=lambda: Compute(cpu="1", memory="4Gi"))
+    serving_compute: Compute = field(default_factory=lambda: Compute(cpu="1", memory="2Gi"))
+    drain: timedelta = timedelta(seconds=15)
+    """How long the old revision's pods are kept after the traffic has moved."""
+    pre_stop: timedelta = timedelta(seconds=10)
+    """How long a pod that leaves goes on serving before it is told to stop; at most half its grace period."""
+    shared_memory: str = "256Mi"
+    """Largest /dev/shm of a Triton pod; what is used counts against the pod's memory."""
+    docs_url: str = ""
+    """Page of the reasons; a failure's message ends with a link to it when set."""
