@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pilotcluster import api, native, processes, record, tools
+from pilotcluster import api, native, node, processes, record, tools
 from pilotcluster.console import ClusterError, say, step
 from pilotcluster.paths import DEFAULT_NAME, Layout, layout_of, state_root
 from pilotcluster.processes import Process
@@ -39,7 +39,10 @@ def up(args: argparse.Namespace) -> None:
                 native.down(layout)
         if state is not State.RUNNING:
             owner = owner_of(args.owner_pid)
-            current = native.up_api_only(layout, owner=owner)
+            if args.api_only:
+                current = native.up_api_only(layout, owner=owner)
+            else:
+                current = node.up(layout, gpu_count=args.gpus, owner=owner)
             record.write(layout, replace(current, complete=True))
         if args.kubeconfig:
             shutil.copyfile(layout.kubeconfig, args.kubeconfig)
@@ -101,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name == "up":
             command.add_argument("--api-only", action="store_true")
             command.add_argument("--kubeconfig")
+            command.add_argument("--gpus", type=int, default=2)
             command.add_argument("--owner-pid", type=int)
     commands.add_parser("tools", help="print the folder of helm and kubectl").set_defaults(
         run=lambda _args: print(tools.client_folder())

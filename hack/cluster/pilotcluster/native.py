@@ -1,10 +1,9 @@
 """The native backend: real Kubernetes programs on this machine, no engine needed."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
-from pilotcluster import certificates, control_plane, processes, record, tools
+from pilotcluster import certificates, control_plane, node, processes, record, tools
 from pilotcluster.console import ClusterError, say, step
 from pilotcluster.paths import Layout
 from pilotcluster.processes import Process
@@ -45,4 +44,5 @@ def down(layout: Layout) -> None:
     current = record.read(layout)
     recorded = current.processes if current and current.boot == processes.boot_id() else ()
     processes.kill([*recorded, *processes.strays(layout.folder)])
+    node.clean(layout, current)
     shutil.rmtree(layout.folder)
