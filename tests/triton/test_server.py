@@ -10,7 +10,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 
-from pilotfish.resources.triton_flags import ADMIN_HEADER, RESTRICTED_APIS
+from pilotfish.resources.triton_flags import ADMIN_HEADER, RESTRICTED_APIS, TritonDrain
 from support.repository import expected, linear_onnx, make_config, scalars_onnx, write_model
 from support.triton import ADMIN_KEY, VERSION, TritonError
 
@@ -75,8 +75,8 @@ name: "scalars"
 backend: "onnxruntime"
 max_batch_size: 0
 input { name: "values" data_type: TYPE_FP32 dims: [ -1 ] }
-input { name: "times" data_type: TYPE_INT64 dims: [ 1 ] reshape { shape: [ ] } }
-output { name: "total" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } }
+input { name: "times" data_type: TYPE_INT64 dims: [ 1 ] }
+output { name: "total" data_type: TYPE_FP32 dims: [ 1 ] }
 instance_group { count: 2 kind: KIND_CPU }
 """
     repository = write_model(tmp_path / "models", "scalars", config, scalars_onnx())
@@ -181,7 +181,7 @@ def test_a_request_that_the_model_refuses_fails_alone(tmp_path, start_triton):
     server = start_triton(repository).wait_ready("linear")
     client = http(server)
 
-    with pytest.raises(triton_http.InferenceServerException, match="model 'linear' failed: .*Expected: 4"):
+    with pytest.raises(triton_http.InferenceServerException, match=r"model 'linear' failed: .*Expected: 4"):
         infer(client, triton_http, "linear", {"x": X[:, :3]})
     np.testing.assert_allclose(infer(client, triton_http, "linear", {"x": X}), expected(X), rtol=1e-6)
 
@@ -189,7 +189,7 @@ def test_a_request_that_the_model_refuses_fails_alone(tmp_path, start_triton):
 def test_requests_in_the_queue_are_answered_after_sigterm(tmp_path, start_triton):
     body = "dynamic_batching { preferred_batch_size: [ 8 ] max_queue_delay_microseconds: 1500000 }"
     repository = write_model(tmp_path / "models", "linear", make_config("linear", body=body), linear_onnx())
-    server = start_triton(repository).wait_ready("linear")
+    server = start_triton(repository, drain=TritonDrain(exit_timeout_seconds=10)).wait_ready("linear")
     answers = {}
 
     def ask(name, client, module):

@@ -84,11 +84,14 @@ def triton_arguments(
     address: str | None = None,
     backend_directory: str | None = None,
     max_request_bytes: int = 64 * 1024 * 1024,
+    log_info: bool = False,
 ) -> tuple[str, ...]:
     """Arguments for the `tritonserver` of `version`, in a stable order.
 
     `admin_key` guards `RESTRICTED_APIS`; in a pod it is a `$(VARIABLE)` that the kubelet fills in, never the value.
-    `address` None listens on all interfaces; `backend_directory` None uses the image's own.
+    `address` None listens on all interfaces; `backend_directory` None uses the image's own. `log_info` prints tables of
+    settings after the reason why a model did not load, which pushes it out of the 2048 bytes of log that the kubelet
+    keeps as the container's message: off, so that the message says what is wrong.
 
     Raises:
         ValueError: `version` is malformed or too old.
@@ -109,6 +112,7 @@ def triton_arguments(
         "--disable-auto-complete-config",
         "--strict-readiness=true",
         "--exit-on-error=true",
+        f"--log-info={str(log_info).lower()}",
         "--allow-sagemaker=false",
         "--allow-vertex-ai=false",
         f"--http-restricted-api={restricted}",

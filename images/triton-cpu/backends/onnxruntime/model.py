@@ -1,6 +1,7 @@
 """Triton's backend "onnxruntime" on a CPU: serves `<model>/<version>/model.onnx` as NVIDIA's backend does.
 
-Reads the same config.pbtxt parameters: intra_op_thread_count, inter_op_thread_count, execution_mode.
+Reads the same config.pbtxt parameters: intra_op_thread_count, inter_op_thread_count, execution_mode. As there, a tensor
+without dimensions travels as [1] in a model that is not batched.
 """
 
 from pathlib import Path
@@ -40,6 +41,7 @@ class TritonPythonModel(BatchedBackend):
         if self.thread_count("execution_mode"):
             options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.scalars = {item.name for item in self.session.get_inputs() if not item.shape}
         found_inputs = {item.name: item.type for item in self.session.get_inputs()}
         found_outputs = {item.name: item.type for item in self.session.get_outputs()}
         check_names("input", set(self.inputs), set(found_inputs), file_name=path.name)
@@ -54,4 +56,9 @@ class TritonPythonModel(BatchedBackend):
     def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output of the config by name."""
         names = list(self.outputs)
-        return dict(zip(names, self.session.run(names, feeds), strict=True))
+        fed = {name: array.reshape(()) if name in self.scalars else array for name, array in feeds.items()}
+        results = self.session.run(names, fed)
+        return {
+            name: np.reshape(result, (1,)) if np.ndim(result) == 0 else result
+            for name, result in zip(names, results, strict=True)
+        }
