@@ -33,13 +33,17 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """Start of a live process in ticks since boot; None when it is gone or only a zombie."""
+    """Start of a live process in ticks since boot; None when it is gone or only a zombie.
+
+    A zombie with threads is the first of its process namespace and still ends the others: it counts as alive.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    state, threads, began = fields[0], int(fields[17]), int(fields[19])
+    return None if state in "ZX" and threads <= 1 else began
 
 
 def start(name: str, argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> Process:
