@@ -62,7 +62,10 @@ class Cluster(Protocol):
         """All objects of a kind with these labels, sorted by namespace and name. namespace None: all namespaces."""
 
     async def apply(self, body: Body) -> Body:
-        """Server-side apply with the operator's field manager, forced. Returns the stored object."""
+        """Server-side apply with the operator's field manager, forced. Returns the stored object.
+
+        metadata.uid in the body is a precondition (Conflict).
+        """
 
     async def delete(self, ref: ObjectRef) -> None:
         """Delete with background propagation; the uid is a precondition. A missing object is fine."""

@@ -1,0 +1,211 @@
+"""The cluster behind `ports.Cluster`: plain bodies over `kubernetes.aio` as transport.
+
+Typed models are not used: they drop fields that they do not know. One request is one try; the queue decides about the
+next one. Must not decide anything about a ModelDeployment.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient
+
+from pilotfish.adapters.connection import authorization_of
+from pilotfish.adapters.kinds import path_of
+from pilotfish.core.objects import ref_of
+from pilotfish.names import FIELD_MANAGER
+from pilotfish.ports import Body, ClusterError, Conflict, Forbidden, Invalid, NotFound, ObjectRef
+from pilotfish.telemetry.metrics import API_REQUESTS
+
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
+CHUNK = 500
+MESSAGE_LIMIT = 500
+
+_APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
+_JSON = "application/json"
+_MANAGED = {"fieldManager": FIELD_MANAGER}
+_ERRORS: Mapping[int, type[ClusterError]] = {
+    400: Invalid,
+    403: Forbidden,
+    404: NotFound,
+    405: Invalid,
+    409: Conflict,
+    413: Invalid,
+    415: Invalid,
+    422: Invalid,
+}
+
+Bodies = list[dict[str, Any]]
+
+
+class Gone(ClusterError):
+    """The list's continue token is too old."""
+
+
+class KubeCluster:
+    """A Kubernetes API server, and the store of the Lease."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def get(self, ref: ObjectRef) -> Body | None:
+        """The object, or None."""
+        try:
+            return await self._request("GET", ref.kind, _path(ref))
+        except NotFound:
+            return None
+
+    async def list(
+        self, *, api_version: str, kind: str, namespace: str | None, labels: Mapping[str, str]
+    ) -> tuple[Body, ...]:
+        """All objects of a kind with these labels, sorted by namespace and name. namespace None: all namespaces."""
+        path = path_of(api_version=api_version, kind=kind, namespace=namespace)
+        selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        try:
+            items = await self._pages(kind, path, selector, limit=CHUNK)
+        except Gone:
+            items = await self._pages(kind, path, selector, limit=0)
+        bodies = [{**item, "apiVersion": api_version, "kind": kind} for item in items]
+        return tuple(sorted(bodies, key=_namespace_and_name))
+
+    async def apply(self, body: Body) -> Body:
+        """Server-side apply with the operator's field manager, forced; metadata.uid is a precondition (Conflict)."""
+        query = {**_MANAGED, "force": "true"}
+        path = _path(ref_of(body))
+        return await self._request("PATCH", body["kind"], path, query=query, body=body, content_type=_APPLY)
+
+    async def delete(self, ref: ObjectRef) -> None:
+        """Delete with background propagation; the uid is a precondition. A missing object is fine."""
+        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if ref.uid is not None:
+            options["preconditions"] = {"uid": ref.uid}
+        try:
+            await self._request("DELETE", ref.kind, _path(ref), body=options)
+        except NotFound:
+            return
+
+    async def write_status(self, body: Body) -> Body:
+        """Replace the status of a ModelDeployment; metadata.resourceVersion is a precondition (Conflict)."""
+        path = _path(ref_of(body), subresource="status")
+        return await self._request("PUT", body["kind"], path, query=_MANAGED, body=body)
+
+    async def put(self, body: Body) -> Body:
+        """Create when the body has no metadata.resourceVersion, else replace that version. Conflict when too late."""
+        ref = ref_of(body)
+        if "resourceVersion" in body["metadata"]:
+            return await self._request("PUT", ref.kind, _path(ref), query=_MANAGED, body=body)
+        path = path_of(api_version=ref.api_version, kind=ref.kind, namespace=ref.namespace)
+        return await self._request("POST", ref.kind, path, query=_MANAGED, body=body)
+
+    async def emit(self, event: Body) -> None:
+        """Create an events.k8s.io/v1 Event; if one of that name exists, count it once more in its series."""
+        try:
+            await self.put(event)
+        except Conflict:
+            ref = ref_of(event)
+            stored = await self.get(ref)
+            if stored is not None:
+                count = int((stored.get("series") or {}).get("count", 1)) + 1
+                series = {"count": count, "lastObservedTime": event["eventTime"]}
+                patch = {"series": series}
+                await self._request("PATCH", ref.kind, _path(ref), query=_MANAGED, body=patch, content_type=_MERGE)
+
+    async def _pages(self, kind: str, path: str, selector: str, *, limit: int) -> Bodies:
+        items: Bodies = []
+        token = ""
+        while True:
+            query = {"labelSelector": selector, "limit": str(limit) if limit else "", "continue": token}
+            page = await self._request("GET", kind, path, query={key: value for key, value in query.items() if value})
+            items += page.get("items") or []
+            token = (page.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return items
+
+    async def _request(
+        self,
+        verb: str,
+        kind: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        content_type: str = _JSON,
+    ) -> dict[str, Any]:
+        configuration = self._client.configuration
+        headers = {"Accept": _JSON, "Content-Type": content_type, **self._client.default_headers}
+        code = "error"
+        try:
+            authorization = await authorization_of(configuration)
+            if authorization is not None:
+                headers["Authorization"] = authorization
+            response = await self._client.rest_client.request(
+                verb,
+                configuration.host + path + (f"?{urlencode(query)}" if query else ""),
+                headers=headers,
+                body=body,
+                _request_timeout=REQUEST_TIMEOUT,
+            )
+            text = await response.read()
+            code = str(response.status)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ClusterError(f"cannot reach the API server: {type(error).__name__}: {error}") from error
+        finally:
+            API_REQUESTS.labels(verb=verb, kind=kind, code=code).inc()
+        return _answer(response.status, text, response.headers)
+
+
+def _answer(status: int, text: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+    """The body of a good answer; a bad one raises by its class."""
+    try:
+        body = json.loads(text) if text else {}
+    except ValueError:
+        body = {}
+    if not isinstance(body, dict):
+        body = {}
+    if status < 300:  # noqa: PLR2004 - the boundary of success in HTTP
+        return body
+    message = " ".join(str(body.get("message") or f"HTTP {status} from the API server").split())[:MESSAGE_LIMIT]
+    if status == 410:  # noqa: PLR2004 - Gone
+        raise Gone(message)
+    raise _ERRORS.get(status, ClusterError)(message, retry_after=_retry_after(body, headers))
+
+
+def _retry_after(body: Mapping[str, Any], headers: Mapping[str, str]) -> float | None:
+    asked = headers.get("Retry-After") or (body.get("details") or {}).get("retryAfterSeconds")
+    try:
+        seconds = float(asked) if asked is not None else None
+    except (TypeError, ValueError):
+        return None
+    return seconds if seconds is not None and math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _path(ref: ObjectRef, *, subresource: str | None = None) -> str:
+    return path_of(
+        api_version=ref.api_version,
+        kind=ref.kind,
+        namespace=ref.namespace,
+        name=ref.name,
+        subresource=subresource,
+    )
+
+
+def _namespace_and_name(body: Body) -> tuple[str, str]:
+    metadata = body["metadata"]
+    return metadata.get("namespace", ""), metadata["name"]
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """UTC, aware."""
+        return datetime.now(tz=UTC)

@@ -1,0 +1,203 @@
+"""The operator's process: wait for the Lease, then watch, work and sweep until told to stop or the Lease is lost."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Any
+
+import kopf
+from pydantic import ValidationError
+
+from pilotfish.adapters.connection import NoCluster, connect, credentials_of
+from pilotfish.adapters.kube import KubeCluster, SystemClock
+from pilotfish.controller import handlers
+from pilotfish.controller.fence import FencedCluster
+from pilotfish.controller.health import Health, limit, serving
+from pilotfish.controller.keys import Key
+from pilotfish.controller.lease import Lease, LeaseLost, LeaseTimes
+from pilotfish.controller.loop import PASS_LIMIT, KeyedQueue, Workers
+from pilotfish.controller.reconcile import Reconciler
+from pilotfish.controller.sweep import Sweep, Watched
+from pilotfish.core import plan
+from pilotfish.ports import ClusterError
+from pilotfish.settings import OperatorSettings
+from pilotfish.telemetry import logs, metrics
+
+log = logs.logger("pilotfish.main")
+
+GRACE = 10.0
+"""Seconds that running passes get to finish after a signal."""
+API_SILENCE = 30.0
+SWEEPS_MISSED = 3
+
+
+class Operator:
+    """All parts of one replica, wired."""
+
+    def __init__(self, settings: OperatorSettings, client: Any) -> None:
+        self._settings = settings
+        self._client = client
+        self._cluster = KubeCluster(client)
+        self._clock = SystemClock()
+        self._queue: KeyedQueue[Key] = KeyedQueue()
+        self._watched = Watched()
+        self._stop = asyncio.Event()
+        self._lease = Lease(
+            store=self._cluster,
+            clock=self._clock,
+            namespace=settings.namespace,
+            name=settings.lease_name,
+            identity=settings.identity,
+            times=LeaseTimes(
+                duration=settings.lease_duration,
+                renew_deadline=settings.lease_renew_deadline,
+                retry=settings.lease_retry,
+            ),
+        )
+        self._reconciler = Reconciler(
+            cluster=FencedCluster(self._cluster, may_write_until=lambda: self._lease.may_write_until),
+            clock=self._clock,
+            policy=settings.policy(),
+            plan=plan,
+        )
+        self._sweep = Sweep(
+            cluster=self._cluster,
+            namespaces=settings.watch_namespaces,
+            watched=self._watched,
+            enqueue=self._queue.put,
+            interval=settings.resync,
+        )
+        self._health = Health()
+
+    async def run(self) -> None:
+        """Until a signal (returns) or until this replica may not or cannot go on (raises)."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        metrics.BUILD_INFO.labels(version=version("pilotfish")).set(1)
+        metrics.QUEUE_LONGEST.set_function(self._queue.longest_running)
+        self._health.ready.append(limit("the API server is silent", value=self._lease.silence, seconds=API_SILENCE))
+        async with serving(self._health, address=self._settings.listen, port=self._settings.port) as port:
+            log.info("started", identity=self._settings.identity, port=port)
+            try:
+                if await self._unless_stopped(self._lease.acquire()) and await self._unless_stopped(self._crd()):
+                    await self._lead()
+            finally:
+                await self._lease.release()
+                await self._cluster.close()
+
+    async def _unless_stopped(self, waiting: Coroutine[Any, Any, None]) -> bool:
+        """Wait for it or for the signal; True when it came."""
+        task = asyncio.create_task(waiting)
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if task.done():
+            await task
+            return True
+        task.cancel()
+        return False
+
+    async def _crd(self) -> None:
+        """Return once ModelDeployments can be listed, renewing the Lease meanwhile."""
+        holding = asyncio.create_task(self._lease.hold())
+        try:
+            while True:
+                try:
+                    await self._sweep.list_own()
+                except ClusterError as error:
+                    log.warning("cannot list ModelDeployments yet", error=str(error))
+                else:
+                    return
+                await asyncio.wait({holding}, timeout=self._settings.lease_retry)
+                if holding.done():
+                    await holding
+        finally:
+            holding.cancel()
+
+    async def _lead(self) -> None:
+        """Hold the Lease, watch, work, sweep; the first of them that ends, ends all."""
+        self._watch_health()
+        workers = Workers(queue=self._queue, reconcile=self._reconciler, count=self._settings.workers)
+        states = metrics.ObjectStates(self._reconciler.states)
+        metrics.REGISTRY.register(states)
+        stop_kopf = asyncio.Event()
+        parts = {
+            "lease": asyncio.create_task(self._lease.hold()),
+            "watches": asyncio.create_task(self._watch(stop_kopf)),
+            "sweep": asyncio.create_task(self._sweep.run()),
+            "workers": asyncio.create_task(workers.run()),
+            "signal": asyncio.create_task(self._stop.wait()),
+        }
+        try:
+            await asyncio.wait(parts.values(), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop_kopf.set()
+            self._queue.close()
+            parts["sweep"].cancel()
+            await asyncio.wait({parts["workers"], parts["watches"]}, timeout=GRACE)
+            for task in parts.values():
+                task.cancel()
+            results = await asyncio.gather(*parts.values(), return_exceptions=True)
+            metrics.REGISTRY.unregister(states)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        namespaces = self._settings.watch_namespaces
+        registry = handlers.make_registry(
+            enqueue=self._queue.put,
+            saw=self._watched.saw,
+            login=lambda: credentials_of(self._client),
+        )
+        await kopf.operator(
+            registry=registry,
+            settings=handlers.make_settings(),
+            namespaces=namespaces,
+            clusterwide=not namespaces,
+            stop_flag=stop,
+        )
+
+    def _watch_health(self) -> None:
+        sweeps = SWEEPS_MISSED * self._settings.resync
+        self._health.alive += [
+            limit("a pass does not end", value=self._queue.longest_running, seconds=2 * PASS_LIMIT),
+            limit("no sweep succeeded", value=self._sweep.age, seconds=sweeps + PASS_LIMIT),
+            self._watches_deliver,
+        ]
+
+    def _watches_deliver(self) -> str | None:
+        stuck = self._watched.stuck()
+        return f"the watches did not deliver {', '.join(stuck[:3])}" if stuck else None
+
+
+async def run(settings: OperatorSettings) -> None:
+    """Connect and run one replica. Raises NoCluster, LeaseLost and what kopf raises when a watch cannot go on."""
+    client = await connect(kubeconfig=settings.kubeconfig)
+    await Operator(settings, client).run()
+
+
+def main() -> None:
+    """Entry point of `pilotfish-operator`: exit code 0 after a signal, 1 otherwise."""
+    try:
+        settings = OperatorSettings()
+    except ValidationError as error:
+        problems = "; ".join(f"PILOTFISH_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        sys.exit(f"the settings are wrong: {problems}")
+    logs.configure(level=settings.log_level, style=settings.log_format)
+    handlers.quiet_libraries()
+    try:
+        with suppress(KeyboardInterrupt):
+            asyncio.run(run(settings))
+    except (NoCluster, LeaseLost) as error:
+        log.error("stopped", error=str(error))  # noqa: TRY400 - the sentence says it all
+        sys.exit(1)
+    except Exception:
+        log.exception("stopped")
+        sys.exit(1)
+    finally:
+        logging.shutdown()

@@ -1,0 +1,128 @@
+"""One pass: read, plan, execute in the plan's order, and say how it ended. The only place that writes."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from structlog.contextvars import bound_contextvars
+
+from pilotfish.adapters.observe import Reading, read
+from pilotfish.controller.keys import Key
+from pilotfish.controller.loop import Outcome, Result
+from pilotfish.core import Apply, Observed, Plan, Policy
+from pilotfish.core.objects import condition_is_true, ref_of
+from pilotfish.ports import Body, Clock, Cluster, ClusterError, Conflict, Forbidden, Invalid
+from pilotfish.telemetry import metrics
+from pilotfish.telemetry.logs import logger
+
+log = logger("pilotfish.reconcile")
+
+MAX_LOOKS = 3
+Planner = Callable[[Observed, Policy, datetime], Plan]
+
+
+class Reconciler:
+    """Passes for any key; remembers of each object only what the metrics show."""
+
+    def __init__(self, *, cluster: Cluster, clock: Clock, policy: Policy, plan: Planner) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._policy = policy
+        self._plan = plan
+        self._states: dict[Key, metrics.ObjectState] = {}
+
+    def states(self) -> tuple[metrics.ObjectState, ...]:
+        """What the last passes said, sorted by key."""
+        return tuple(state for _, state in sorted(self._states.items()))
+
+    async def __call__(self, key: Key) -> Outcome:
+        """One pass. Never raises what the cluster answers: the outcome says what becomes of the key."""
+        with bound_contextvars(namespace=key.namespace, name=key.name, reconcile_id=uuid4().hex[:12]):
+            try:
+                return await self._pass(key)
+            except ClusterError as error:
+                return _failed(error)
+
+    async def _pass(self, key: Key) -> Outcome:
+        reading = await read(self._cluster, namespace=key.namespace, name=key.name)
+        if reading is None:
+            self._states.pop(key, None)
+            return Outcome(result=Result.SUCCESS)
+        metadata = reading.body["metadata"]
+        with bound_contextvars(uid=metadata["uid"], generation=metadata["generation"]):
+            plan = await self._decide(reading)
+            await self._execute(plan)
+            for note in plan.notes:
+                log.debug(note) if plan.is_empty else log.info(note)
+            self._states[key] = _state(key, plan.status or reading.body)
+        if plan.requeue_after is None:
+            return Outcome(result=Result.SUCCESS)
+        return Outcome(result=Result.REQUEUE_AFTER, after=plan.requeue_after.total_seconds())
+
+    async def _decide(self, reading: Reading) -> Plan:
+        """The plan; planned again when something already stands where it would create."""
+        for _ in range(MAX_LOOKS):
+            plan = self._plan(reading.observed(), self._policy, self._clock.now())
+            found = await self._in_the_way(plan.applies)
+            if not found:
+                return plan
+            reading = reading.with_objects(found)
+        raise Conflict("objects appear under the names of children while the pass looks at them")
+
+    async def _in_the_way(self, applies: tuple[Apply, ...]) -> tuple[Body, ...]:
+        refs = (ref_of(apply.body) for apply in applies if apply.uid is None)
+        found = await asyncio.gather(*(self._cluster.get(ref) for ref in refs))
+        return tuple(body for body in found if body is not None)
+
+    async def _execute(self, plan: Plan) -> None:
+        for apply in plan.applies:
+            await self._cluster.apply(_with_precondition(apply))
+            log.info("applied", object=_title(apply.body))
+        for ref in plan.deletes:
+            await self._cluster.delete(ref)
+            log.info("deleted", object=f"{ref.kind}/{ref.name}")
+        if plan.status is not None:
+            await self._cluster.write_status(plan.status)
+        for event in plan.events:
+            await self._cluster.emit(event)
+
+
+def _with_precondition(apply: Apply) -> Body:
+    if apply.uid is None:
+        return apply.body
+    metadata: dict[str, Any] = {**apply.body["metadata"], "uid": apply.uid}
+    return {**apply.body, "metadata": metadata}
+
+
+def _failed(error: ClusterError) -> Outcome:
+    kind = type(error).__name__
+    if isinstance(error, Conflict):
+        log.debug("the object changed during the pass", error=str(error))
+        return Outcome(result=Result.REQUEUE)
+    metrics.RECONCILE_ERRORS.labels(error=kind).inc()
+    if isinstance(error, Invalid):
+        log.error("the API server refuses what the pass wrote", error=str(error))
+        return Outcome(result=Result.TERMINAL)
+    if isinstance(error, Forbidden):
+        log.error("the operator may not do what the pass needs", error=str(error))
+        return Outcome(result=Result.ERROR)
+    log.warning("the pass failed and is tried again", error=f"{kind}: {error}")
+    return Outcome(result=Result.ERROR, after=error.retry_after or 0.0)
+
+
+def _title(body: Body) -> str:
+    return f"{body['kind']}/{body['metadata']['name']}"
+
+
+def _state(key: Key, body: Body) -> metrics.ObjectState:
+    status = body.get("status") or {}
+    return metrics.ObjectState(
+        namespace=key.namespace,
+        name=key.name,
+        phase=str(status.get("phase") or ""),
+        variant=str(status.get("variant") or ""),
+        ready=condition_is_true(body, "Ready"),
+        available=condition_is_true(body, "Available"),
+    )

@@ -1,0 +1,109 @@
+"""The safety net under the watches: every few minutes list everything, enqueue every object, compare with the watches.
+
+A watch that has gone silent shows as an object whose listed version it never delivered, from one sweep to the next.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from itertools import product
+
+from pilotfish.api.base import API_VERSION, KIND
+from pilotfish.controller.keys import Key, key_of
+from pilotfish.core import CHILD_KINDS, POD_KIND
+from pilotfish.names import FIELD_MANAGER, MANAGED_BY
+from pilotfish.ports import Body, Cluster, ClusterError
+from pilotfish.telemetry.logs import logger
+
+log = logger("pilotfish.sweep")
+
+OWN_KIND = (API_VERSION, KIND)
+RETRY = 15.0
+
+
+class Watched:
+    """The newest version of each object that any watch has delivered."""
+
+    def __init__(self) -> None:
+        self._versions: dict[str, int] = {}
+        self._behind: dict[str, int] = {}
+        self._stuck: tuple[str, ...] = ()
+
+    def saw(self, body: Body) -> None:
+        """A watch delivered this body."""
+        metadata = body["metadata"]
+        self._versions[metadata["uid"]] = int(metadata["resourceVersion"])
+
+    def compare(self, listed: Iterable[Body]) -> None:
+        """Hold a complete list against the watches; forgets objects that are gone."""
+        bodies = {body["metadata"]["uid"]: body for body in listed}
+        overdue = [uid for uid, version in self._behind.items() if uid in bodies and self._seen(uid) < version]
+        self._stuck = tuple(sorted(f"{bodies[uid]['kind']}/{bodies[uid]['metadata']['name']}" for uid in overdue))
+        versions = {uid: int(body["metadata"]["resourceVersion"]) for uid, body in bodies.items()}
+        self._behind = {uid: version for uid, version in versions.items() if self._seen(uid) < version}
+        self._versions = {uid: version for uid, version in self._versions.items() if uid in bodies}
+
+    def stuck(self) -> tuple[str, ...]:
+        """`Kind/name` of objects whose change the watches have owed for a whole sweep."""
+        return self._stuck
+
+    def _seen(self, uid: str) -> int:
+        return self._versions.get(uid, -1)
+
+
+class Sweep:
+    """List, compare, enqueue; again after the interval."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        namespaces: tuple[str, ...],
+        watched: Watched,
+        enqueue: Callable[[Key], None],
+        interval: float,
+    ) -> None:
+        self._cluster = cluster
+        self._namespaces: tuple[str | None, ...] = namespaces or (None,)
+        self._watched = watched
+        self._enqueue = enqueue
+        self._interval = interval
+        self._last = _now()
+
+    def age(self) -> float:
+        """Seconds since the last sweep that succeeded (or since the start)."""
+        return _now() - self._last
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                await self.once()
+            except ClusterError as error:
+                log.warning("sweep failed", error=str(error))
+                await asyncio.sleep(min(RETRY, self._interval))
+            else:
+                await asyncio.sleep(self._interval)
+
+    async def once(self) -> None:
+        """One sweep. Raises ClusterError."""
+        own = await self.list_own()
+        children: list[Body] = []
+        for namespace, (api_version, kind) in product(self._namespaces, (*CHILD_KINDS, POD_KIND)):
+            labels = {MANAGED_BY: FIELD_MANAGER}
+            children += await self._cluster.list(api_version=api_version, kind=kind, namespace=namespace, labels=labels)
+        self._watched.compare([*own, *children])
+        self._last = _now()
+        for body in own:
+            self._enqueue(key_of(body))
+        log.debug("swept", objects=len(own), children=len(children))
+
+    async def list_own(self) -> list[Body]:
+        """All ModelDeployments. Raises ClusterError (NotFound: the CRD is not installed)."""
+        found: list[Body] = []
+        for namespace in self._namespaces:
+            found += await self._cluster.list(api_version=API_VERSION, kind=KIND, namespace=namespace, labels={})
+        return found
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

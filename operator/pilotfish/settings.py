@@ -1,0 +1,124 @@
+"""The operator's settings: variables `PILOTFISH_…`, checked at the start. The only reader of the environment.
+
+Builds the `Policy` that plan() gets, so nothing below ever asks for a setting.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from pilotfish.core import Compute, Images, Policy
+from pilotfish.resources.triton_flags import parse_triton_version
+
+TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:26.07-py3"
+TRITON_VERSION = "2.71.0"
+
+Words = Annotated[tuple[str, ...], NoDecode]
+"""Written with commas: `a,b`."""
+
+
+class OperatorSettings(BaseSettings):
+    """Everything an installation can set."""
+
+    model_config = SettingsConfigDict(env_prefix="PILOTFISH_", frozen=True, extra="ignore")
+
+    watch_namespaces: Words = ()
+    """Namespaces to look at; none means all."""
+    kubeconfig: Path | None = None
+    """How to reach the cluster from outside; none means the pod's service account."""
+
+    namespace: str = "pilotfish-system"
+    """Where the Lease lives."""
+    lease_name: str = "pilotfish"
+    """One installation per name."""
+    identity: str = Field(default="pilotfish", min_length=1, max_length=253)
+    """This replica: the pod's name."""
+    lease_duration: PositiveFloat = 15.0
+    """Seconds of silence after which another replica takes over."""
+    lease_renew_deadline: PositiveFloat = 10.0
+    """Seconds after which a replica that cannot renew stops writing."""
+    lease_retry: PositiveFloat = 2.0
+    """Seconds between two tries."""
+
+    workers: PositiveInt = 4
+    """Objects that are worked on at once."""
+    resync: PositiveFloat = 300.0
+    """Seconds between two sweeps over everything."""
+    listen: str = "0.0.0.0"  # noqa: S104 - probes come from the kubelet
+    """Address of the probes and the metrics."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """Port of the probes and the metrics; 0 picks one."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """What is logged."""
+    log_format: Literal["json", "console"] = "json"
+    """For machines or for people."""
+
+    optimizer_image: str = "pilotfish/optimizer:0.1.0"
+    """Fetches, verifies and optimizes ONNX models."""
+    optimizer_torch_image: str = "pilotfish/optimizer-torch:0.1.0"
+    """The same with PyTorch."""
+    triton_image: str = TRITON_IMAGE
+    """Serves."""
+    triton_torch_image: str | None = None
+    """Serves TorchScript, where the Triton image cannot."""
+    triton_version: str = TRITON_VERSION
+    """The server's version in these images."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    """Of the Jobs' and Triton pods' images."""
+    image_pull_secrets: Words = ()
+    """Names of secrets that exist in the namespace of each ModelDeployment."""
+    optimizer_cpu: str = "1"
+    """Of the Job, where the object does not say."""
+    optimizer_memory: str = "4Gi"
+    """Of the Job, where the object does not say."""
+    serving_cpu: str = "1"
+    """Of a Triton pod, where the object does not say."""
+    serving_memory: str = "2Gi"
+    """Of a Triton pod, where the object does not say."""
+    drain: float = Field(default=15.0, ge=0)
+    """Seconds that the old revision stays after the traffic has moved."""
+    pre_stop: float = Field(default=10.0, ge=0)
+    """Seconds that a leaving pod goes on serving."""
+    shared_memory: str = "256Mi"
+    """Largest /dev/shm of a Triton pod."""
+    docs_url: str = ""
+    """Page of the reasons; failures link to it."""
+
+    @field_validator("watch_namespaces", "image_pull_secrets", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+    @field_validator("triton_torch_image", "kubeconfig", mode="before")
+    @classmethod
+    def _none_when_empty(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("triton_version")
+    @classmethod
+    def _known_triton(cls, value: str) -> str:
+        parse_triton_version(value)
+        return value
+
+    def policy(self) -> Policy:
+        """What plan() needs to know."""
+        return Policy(
+            images=Images(
+                optimizer=self.optimizer_image,
+                optimizer_torch=self.optimizer_torch_image,
+                triton=self.triton_image,
+                triton_torch=self.triton_torch_image,
+                pull_policy=self.image_pull_policy,
+                pull_secrets=self.image_pull_secrets,
+            ),
+            triton_version=self.triton_version,
+            optimizer_compute=Compute(cpu=self.optimizer_cpu, memory=self.optimizer_memory),
+            serving_compute=Compute(cpu=self.serving_cpu, memory=self.serving_memory),
+            drain=timedelta(seconds=self.drain),
+            pre_stop=timedelta(seconds=self.pre_stop),
+            shared_memory=self.shared_memory,
+            docs_url=self.docs_url,
+        )

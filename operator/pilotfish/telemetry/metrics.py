@@ -1,0 +1,81 @@
+"""What the operator counts. Names mirror controller-runtime's, so that its dashboards port by prefix.
+
+Counters and histograms never carry an object's name; gauges about objects come from a collector over the last passes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+REGISTRY = CollectorRegistry(auto_describe=True)
+"""The operator's own registry: nothing that a library registers by itself leaks in."""
+
+RECONCILE_RESULTS = ("success", "requeue_after", "requeue", "error", "terminal")
+
+RECONCILES = Counter("pilotfish_reconcile", "Passes by how they ended.", ["result"], registry=REGISTRY)
+RECONCILE_ERRORS = Counter("pilotfish_reconcile_errors", "Passes that failed, by error.", ["error"], registry=REGISTRY)
+RECONCILE_SECONDS = Histogram(
+    "pilotfish_reconcile_duration_seconds",
+    "Time of one pass.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+    registry=REGISTRY,
+)
+QUEUE_DEPTH = Gauge("pilotfish_queue_depth", "Keys that wait for a worker.", registry=REGISTRY)
+QUEUE_ADDS = Counter("pilotfish_queue_adds", "Keys put into the queue.", registry=REGISTRY)
+QUEUE_RETRIES = Counter("pilotfish_queue_retries", "Keys put back after a failure.", registry=REGISTRY)
+QUEUE_LATENCY = Histogram(
+    "pilotfish_queue_latency_seconds",
+    "Time a key waits for a worker.",
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300),
+    registry=REGISTRY,
+)
+QUEUE_LONGEST = Gauge(
+    "pilotfish_queue_longest_running_seconds", "Age of the oldest pass that still runs.", registry=REGISTRY
+)
+ACTIVE_WORKERS = Gauge("pilotfish_active_workers", "Passes that run now.", registry=REGISTRY)
+API_REQUESTS = Counter(
+    "pilotfish_api_requests", "Requests to the API server.", ["verb", "kind", "code"], registry=REGISTRY
+)
+LEADER = Gauge("pilotfish_leader", "1 while this replica may write.", registry=REGISTRY)
+BUILD_INFO = Gauge("pilotfish_build_info", "The operator's version.", ["version"], registry=REGISTRY)
+
+for _result in RECONCILE_RESULTS:
+    RECONCILES.labels(result=_result)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectState:
+    """What the last pass said about one ModelDeployment."""
+
+    namespace: str
+    name: str
+    phase: str
+    variant: str
+    ready: bool
+    available: bool
+
+
+class ObjectStates(Collector):
+    """Gauges about each ModelDeployment, read from the last passes at the moment of the scrape."""
+
+    def __init__(self, states: Callable[[], Iterable[ObjectState]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[Metric]:
+        """One sample per object; an object that is gone is gone from here."""
+        who = ["namespace", "name"]
+        info = GaugeMetricFamily("pilotfish_info", "A ModelDeployment.", labels=[*who, "phase", "variant"])
+        phase = GaugeMetricFamily("pilotfish_phase", "1 for the phase an object is in.", labels=[*who, "phase"])
+        ready = GaugeMetricFamily("pilotfish_ready", "1 if the spec as asked is fully served.", labels=who)
+        available = GaugeMetricFamily("pilotfish_available", "1 if some revision serves.", labels=who)
+        for state in self._states():
+            key = [state.namespace, state.name]
+            info.add_metric([*key, state.phase, state.variant], 1)
+            phase.add_metric([*key, state.phase], 1)
+            ready.add_metric(key, float(state.ready))
+            available.add_metric(key, float(state.available))
+        yield from (info, phase, ready, available)
