@@ -1,9 +1,15 @@
 """What every part of the contract is made of: frozen models with the camelCase names of the Kubernetes API."""
 
-from typing import Annotated
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
+
+from pilotfish.api.markers import Rule, full_match, marked
 
 GROUP = "pilotfish.dev"
 VERSION = "v1alpha1"
@@ -11,14 +17,83 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "ModelDeployment"
 PLURAL = "modeldeployments"
 
-Duration = Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$", max_length=32)]
+_DURATION = r"([0-9]+(\.[0-9]+)?(ms|s|m|h))+"
+_QUANTITY = r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?"
+_FRACTION = r"[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?"
+_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+}
+
+
+def _digits(value: Any) -> Any:
+    """An integer as its digits: YAML reads `cpu: 2` as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+IS_DURATION = full_match(_DURATION, "write a duration with its unit such as 500ms, 15s, 2m or 1h30m")
+IS_DNS_NAME = full_match(
+    _NAME, "write the name of an object in the same namespace: lower-case letters, digits, '-' and '.', no '/'"
+)
+
+Duration = Annotated[str, Field(pattern=f"^{_DURATION}$", max_length=32, json_schema_extra=marked(IS_DURATION))]
 """A length of time as Kubernetes writes it: `500ms`, `15s`, `2m`, `1h30m`."""
 
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$", max_length=32)]
+Quantity = Annotated[
+    str,
+    Field(
+        pattern=f"^{_QUANTITY}$",
+        max_length=32,
+        json_schema_extra=marked(
+            full_match(_QUANTITY, "write a quantity such as 500m, 2 or 4Gi", int_or_string=True),
+            int_or_string=True,
+        ),
+    ),
+    BeforeValidator(_digits),
+]
 """An amount of a resource as Kubernetes writes it: `500m`, `2`, `4Gi`."""
 
-Fraction = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$", max_length=32)]
+Fraction = Annotated[
+    str,
+    Field(
+        pattern=f"^{_FRACTION}$",
+        max_length=32,
+        json_schema_extra=marked(
+            full_match(
+                _FRACTION, 'write a non-negative decimal number in quotes such as "0.995" or "1e-4"', int_or_string=True
+            ),
+            int_or_string=True,
+        ),
+    ),
+    BeforeValidator(_digits),
+]
 """A non-negative decimal number, written as a string because floats do not survive every client."""
+
+SecretName = Annotated[str, Field(min_length=1, max_length=253, json_schema_extra=marked(IS_DNS_NAME))]
+"""Name of a Secret in the object's own namespace."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """The length of a Duration such as `1h30m`. Raises ValueError for anything else."""
+    if re.fullmatch(_DURATION, text) is None:
+        raise ValueError(f"{text!r} is not a duration: {IS_DURATION.message}")
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", text)
+    return sum((float(amount) * _UNITS[unit] for amount, unit in parts), timedelta())
+
+
+def between(least: str, most: str) -> Callable[[JsonDict], None]:
+    """Mark a Duration that has bounds, both included."""
+    low, high = parse_duration(least), parse_duration(most)
+    bounds = Rule(
+        # A string that is no duration is IS_DURATION's business.
+        cel=f"!({IS_DURATION.cel}) || (duration(self) >= duration('{least}') && duration(self) <= duration('{most}'))",
+        message=f"write a duration from {least} to {most}",
+        holds=lambda text: not IS_DURATION.holds(text) or low <= parse_duration(text) <= high,  # type: ignore[misc]
+    )
+    return marked(IS_DURATION, bounds)
 
 
 class ApiModel(BaseModel):

@@ -1,40 +1,84 @@
 """`spec.model`: which trained model, where it lies, and how far it is trusted."""
 
-from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from pilotfish.api.base import ApiModel, Duration
+from pilotfish.api import source_rules
+from pilotfish.api.base import ApiModel, Duration, SecretName, between
+from pilotfish.api.markers import DocumentedEnum, distinct, full_match, marked
+
+SourceUri = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=2048,
+        json_schema_extra=marked(*source_rules.SOURCE_RULES, unavailable=source_rules.NOT_YET_SCHEMES),
+    ),
+]
+"""A place that a Job reads from."""
 
 
-class ModelFormat(StrEnum):
+class ModelFormat(DocumentedEnum):
     """What a model file or folder is."""
 
-    EXPORTED_PROGRAM = "ExportedProgram"
-    TORCH_SCRIPT = "TorchScript"
-    STATE_DICT = "StateDict"
-    SAFE_TENSORS = "SafeTensors"
-    ONNX = "ONNX"
-    HUGGING_FACE = "HuggingFace"
-    KERAS = "Keras"
-    SAVED_MODEL = "SavedModel"
-    TFLITE = "TFLite"
-    TORCH_SERVE_ARCHIVE = "TorchServeArchive"
+    EXPORTED_PROGRAM = "ExportedProgram", "a .pt2 file as pilotfish.pack or torch.export.save writes it"
+    TORCH_SCRIPT = "TorchScript", "a file of torch.jit.save; needs trust: Executable"
+    STATE_DICT = "StateDict", "weights of torch.save(model.state_dict()); needs architecture and signature"
+    SAFE_TENSORS = "SafeTensors", "weights as .safetensors; needs architecture and signature"
+    ONNX = "ONNX", "an .onnx file, or a folder that holds one with its external data"
+    HUGGING_FACE = "HuggingFace", "a folder with config.json and .safetensors"
+    KERAS = "Keras", "a .keras or .h5 file"
+    SAVED_MODEL = "SavedModel", "a folder of TensorFlow; needs trust: Executable"
+    TFLITE = "TFLite", "a .tflite file"
+    TORCH_SERVE_ARCHIVE = "TorchServeArchive", "a .mar archive; needs trust: Executable"
 
 
-class Trust(StrEnum):
+class Trust(DocumentedEnum):
     """Whether the source may hold code that runs when it is opened."""
 
-    DATA_ONLY = "DataOnly"
-    EXECUTABLE = "Executable"
+    DATA_ONLY = "DataOnly", "whatever could run code when opened is refused"
+    EXECUTABLE = "Executable", "such code runs inside the Job's sandbox, without network and credentials"
+
+
+class DataType(DocumentedEnum):
+    """Triton's name of an element type."""
+
+    BOOL = "BOOL", "true or false"
+    UINT8 = "UINT8", "8 bits unsigned"
+    UINT16 = "UINT16", "16 bits unsigned"
+    UINT32 = "UINT32", "32 bits unsigned"
+    UINT64 = "UINT64", "64 bits unsigned"
+    INT8 = "INT8", "8 bits signed"
+    INT16 = "INT16", "16 bits signed"
+    INT32 = "INT32", "32 bits signed"
+    INT64 = "INT64", "64 bits signed"
+    FP16 = "FP16", "half precision"
+    BF16 = "BF16", "bfloat16"
+    FP32 = "FP32", "single precision"
+    FP64 = "FP64", "double precision"
+    BYTES = "BYTES", "strings"
 
 
 class Architecture(ApiModel):
     """The code that a file of weights belongs to."""
 
-    factory: str = Field(max_length=256)
+    model_config = ConfigDict(json_schema_extra=marked(source_rules.ONE_ARCHITECTURE))
+
+    factory: str = Field(default="", max_length=256, json_schema_extra=marked(source_rules.FACTORY_NAME))
     """Dotted name of a model factory in torchvision, timm or transformers. Example: `torchvision.models.resnet18`."""
+    file: str | None = Field(
+        default=None,
+        max_length=512,
+        json_schema_extra=marked(
+            full_match(
+                r"[A-Za-z0-9_./-]+\.py#[A-Za-z_][A-Za-z0-9_]*", "write file.py#function, such as model.py#build"
+            ),
+            unavailable=True,
+        ),
+    )
+    """A file beside the weights and the function in it that makes the model; needs trust: Executable.
+    Example: `model.py#build`."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the factory. Example: `{num_classes: 10}`."""
 
@@ -42,73 +86,114 @@ class Architecture(ApiModel):
 class SecretReference(ApiModel):
     """A Secret of the same namespace."""
 
-    secret_name: str = Field(min_length=1, max_length=253)
-    """Name of a Secret in the object's own namespace."""
+    secret_name: SecretName
+    """Name of a Secret in the object's own namespace. Keys are named as the libraries' environment variables:
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, HF_TOKEN, … Example: `s3-credentials`."""
 
 
 class Tensor(ApiModel):
     """One input or output of the model."""
 
-    name: str = Field(min_length=1, max_length=128)
+    name: str = Field(
+        min_length=1,
+        max_length=128,
+        json_schema_extra=marked(full_match(r"[^\s/]+", "write a tensor name without spaces and '/', such as image")),
+    )
     """Name of the tensor. Example: `image`."""
-    dtype: str = Field(max_length=16)
-    """Triton's name of the element type: FP32, FP16, INT64, INT32, UINT8, BOOL, …"""
-    shape: tuple[int, ...] = Field(max_length=16)
+    dtype: DataType
+    """Triton's name of the element type."""
+    shape: tuple[Annotated[int, Field(ge=-1, le=2**31 - 1)], ...] = Field(max_length=16)
     """Sizes without the batch dimension; -1 is free. Example: `[3, 224, 224]`."""
+
+
+_DISTINCT_TENSORS = distinct("give every tensor a name of its own", key="name")
 
 
 class Signature(ApiModel):
     """Inputs and outputs of a model whose file does not say them."""
 
-    inputs: tuple[Tensor, ...] = Field(min_length=1, max_length=64)
-    """Inputs in the order of the model's arguments."""
-    outputs: tuple[Tensor, ...] = Field(default=(), max_length=64)
-    """Outputs in the order in which the model returns them; left out, they are read from a run."""
+    inputs: tuple[Tensor, ...] = Field(
+        min_length=1, max_length=64, json_schema_extra=marked(_DISTINCT_TENSORS, map_by=["name"])
+    )
+    """Inputs in the order of the model's arguments. Example: `[{name: image, dtype: FP32, shape: [3, 224, 224]}]`."""
+    outputs: tuple[Tensor, ...] = Field(
+        default=(), max_length=64, json_schema_extra=marked(_DISTINCT_TENSORS, map_by=["name"])
+    )
+    """Outputs in the order in which the model returns them; left out, they are read from a run.
+    Example: `[{name: logits, dtype: FP32, shape: [10]}]`."""
 
 
 class Samples(ApiModel):
     """Recorded inputs (and labels) of the model."""
 
-    uri: str = Field(min_length=1, max_length=2048)
-    """An .npz or .safetensors file with one array per input, first dimension samples; `labels` optional."""
-    secret_name: str | None = Field(default=None, max_length=253)
-    """Secret with the credentials to read it, in the same namespace."""
+    uri: SourceUri
+    """An .npz or .safetensors file with one array per input, first dimension samples; `labels` optional.
+    Example: `s3://models/digits/samples.npz`."""
+    secret_name: SecretName | None = None
+    """Secret with the credentials to read it, in the same namespace. Example: `s3-credentials`."""
 
 
 class SourceVerification(ApiModel):
     """Signature check of the source."""
 
-    public_key_secret: str = Field(max_length=253)
-    """Secret with the public key."""
+    public_key_secret: SecretName
+    """Secret with the public key, in the same namespace. Example: `model-signing`."""
 
 
 class Refresh(ApiModel):
     """Looking for new bytes at the same uri."""
 
-    interval: Duration
-    """How often to look. Example: `1h`."""
+    interval: Duration = Field(json_schema_extra=between("1m", "720h"))
+    """How often to look, 1m to 720h. Example: `1h`."""
 
 
 class ModelSpec(ApiModel):
     """Which trained model to serve."""
 
-    uri: str = Field(min_length=1, max_length=2048)
-    """Where the model lies: a file or a folder behind s3, gs, az, http(s), hf, oci, or `pvc://claim/path`."""
-    digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
-    """Pin of the source's bytes. Left out, the digest that is found is kept in status."""
-    format: ModelFormat | None = None
-    """Inferred from the bytes when left out."""
+    model_config = ConfigDict(
+        json_schema_extra=marked(
+            source_rules.WEIGHTS_NEED_ARCHITECTURE,
+            source_rules.WEIGHTS_NEED_SIGNATURE,
+            source_rules.CODE_NEEDS_TRUST,
+            source_rules.TRUSTED_FACTORY,
+            source_rules.FILE_NEEDS_TRUST,
+        )
+    )
+
+    uri: SourceUri
+    """Where the model lies: a file or a folder behind s3, gs, az, http(s), hf, oci, or `pvc://claim/path`.
+    Example: `s3://models/digits/v3/`."""
+    digest: str | None = Field(
+        default=None, max_length=71, pattern=r"^sha256:[0-9a-f]{64}$", json_schema_extra=marked(source_rules.DIGEST)
+    )
+    """Pin of the source's bytes: sha256 of the file, or of a folder's sorted list of files. Left out, the digest that
+    is found is kept in status. Example: `sha256:` and 64 hexadecimal digits."""
+    format: ModelFormat | None = Field(
+        default=None,
+        json_schema_extra=marked(
+            unavailable=(
+                ModelFormat.KERAS,
+                ModelFormat.SAVED_MODEL,
+                ModelFormat.TFLITE,
+                ModelFormat.TORCH_SERVE_ARCHIVE,
+            )
+        ),
+    )
+    """What the bytes are; inferred from them when left out."""
     trust: Trust = Trust.DATA_ONLY
-    """DataOnly refuses everything that could run code when opened; Executable allows it inside the Job's sandbox."""
+    """Whether the source may hold code that runs when it is opened."""
     architecture: Architecture | None = None
-    """Needed for StateDict and SafeTensors."""
+    """The code that a file of weights belongs to; needed for StateDict and SafeTensors.
+    Example: `{factory: torchvision.models.resnet18, arguments: {num_classes: 10}}`."""
     credentials: SecretReference | None = None
-    """Credentials of the source; mounted into the fetch container alone."""
+    """Credentials of the source; mounted into the fetch container alone. Example: `{secretName: s3-credentials}`."""
     signature: Signature | None = None
-    """Inferred from ONNX, packed and HuggingFace models; needed when the file does not say it."""
+    """Inputs and outputs. Inferred from ONNX, packed and HuggingFace models; needed when the file does not say it."""
     samples: Samples | None = None
-    """Golden set, calibration and evaluation. Left out, seeded samples are made from the signature."""
-    verification: SourceVerification | None = None
-    """Optional signature check of the source."""
-    refresh: Refresh | None = None
-    """Look for new bytes at the same uri; a new digest is a new revision."""
+    """Recorded inputs: golden set, calibration and evaluation. Left out, those of a packed model are used, else
+    seeded samples are made from the signature. Example: `{uri: "s3://models/digits/samples.npz"}`."""
+    verification: SourceVerification | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Signature check of the source. Example: `{publicKeySecret: model-signing}`."""
+    refresh: Refresh | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Look for new bytes at the same uri; a new digest is a new revision through the same gates.
+    Example: `{interval: 1h}`."""

@@ -1,69 +1,86 @@
 """`spec.optimization`: which artifacts may be made, how they are compared, and what they may cost."""
 
-from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
-from pilotfish.api.base import ApiModel, Duration, Fraction, Quantity
+from pilotfish.api.base import ApiModel, Duration, Fraction, Quantity, SecretName, between
+from pilotfish.api.markers import DocumentedEnum, distinct, marked
+from pilotfish.api.model import SourceUri
 
 
-class ArtifactFormat(StrEnum):
+class ArtifactFormat(DocumentedEnum):
     """A format that Triton serves."""
 
-    ONNX = "ONNX"
-    TORCH_SCRIPT = "TorchScript"
+    ONNX = "ONNX", "served by the onnxruntime backend"
+    TORCH_SCRIPT = "TorchScript", "served by the pytorch backend"
 
 
-class Precision(StrEnum):
+class Precision(DocumentedEnum):
     """The element type in which most of the work is done."""
 
-    FP32 = "FP32"
-    FP16 = "FP16"
-    BF16 = "BF16"
-    INT8 = "INT8"
+    FP32 = "FP32", "single precision, always exact enough"
+    FP16 = "FP16", "half precision, for GPUs"
+    BF16 = "BF16", "bfloat16"
+    INT8 = "INT8", "8-bit integers, calibrated on samples"
 
 
-class Objective(StrEnum):
+class Objective(DocumentedEnum):
     """What the winner is best at."""
 
-    LATENCY = "Latency"
-    THROUGHPUT = "Throughput"
-    SIZE = "Size"
-    NONE = "None"
+    LATENCY = "Latency", "smallest median latency at the first batch size"
+    THROUGHPUT = "Throughput", "most inferences per second"
+    SIZE = "Size", "fewest bytes"
+    NONE = "None", "nothing is measured: convert and verify only"
 
 
-class OnNoCandidate(StrEnum):
+class OnNoCandidate(DocumentedEnum):
     """What happens when no candidate is within the tolerance."""
 
-    SERVE_ORIGINAL = "ServeOriginal"
-    FAIL = "Fail"
+    SERVE_ORIGINAL = "ServeOriginal", "the plain conversion of the original is served"
+    FAIL = "Fail", "the revision fails and the old one goes on serving"
+
+
+class PruneMethod(DocumentedEnum):
+    """How pruning removes weights."""
+
+    STRUCTURED = "Structured", "whole channels go, the model gets smaller and faster"
+    UNSTRUCTURED = "Unstructured", "single weights become zero, neither smaller nor faster by itself"
+
+
+class ExportFormat(DocumentedEnum):
+    """An artifact for elsewhere."""
+
+    TFLITE = "TFLite", "for phones and microcontrollers"
 
 
 class TrainingData(ApiModel):
     """Labelled data to train on."""
 
-    uri: str = Field(min_length=1, max_length=2048)
-    """An .npz or .safetensors file with the inputs and `labels`."""
+    uri: SourceUri
+    """An .npz or .safetensors file with the inputs and `labels`. Example: `s3://data/digits/train.npz`."""
+    secret_name: SecretName | None = None
+    """Secret with the credentials to read it, in the same namespace. Example: `s3-credentials`."""
 
 
 class FineTune(ApiModel):
     """Training before or after compression."""
 
     epochs: int = Field(default=1, ge=1, le=1000)
-    """Passes over the data."""
+    """Passes over the data. Example: `3`."""
     data: TrainingData | None = None
-    """What to train on."""
-    freeze: tuple[str, ...] = Field(default=(), max_length=64)
-    """Patterns of parameters that stay as they are. Example: `layer1.*`."""
+    """What to train on. Example: `{uri: "s3://data/digits/train.npz"}`."""
+    freeze: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(default=(), max_length=64)
+    """Patterns of parameters that stay as they are. Example: `["layer1.*"]`."""
 
 
 class Prune(ApiModel):
     """Removing channels."""
 
-    method: str = Field(default="Structured", max_length=32)
-    """Structured: channels are removed and the model gets smaller."""
+    method: PruneMethod = PruneMethod.STRUCTURED
+    """How weights are removed."""
     ratio: Fraction = "0.5"
-    """Share of channels to remove."""
+    """Share of channels to remove, 0 to 1. Example: `"0.5"`."""
     fine_tune: FineTune | None = None
     """Training that repairs what pruning broke."""
 
@@ -71,38 +88,40 @@ class Prune(ApiModel):
 class Teacher(ApiModel):
     """The model that the student learns from."""
 
-    uri: str = Field(min_length=1, max_length=2048)
-    """Where the teacher lies."""
+    uri: SourceUri
+    """Where the teacher lies. Example: `s3://models/digits/teacher/`."""
+    secret_name: SecretName | None = None
+    """Secret with the credentials to read it, in the same namespace. Example: `s3-credentials`."""
 
 
 class Distill(ApiModel):
     """Training the model of spec.model as the student of a larger one."""
 
     teacher: Teacher
-    """The larger model."""
+    """The larger model. Example: `{uri: "s3://models/digits/teacher/"}`."""
     temperature: Fraction = "4"
-    """Softens both distributions; losses are scaled by its square."""
+    """Softens both distributions; losses are scaled by its square. Example: `4`."""
     alpha: Fraction = "0.7"
-    """Weight of the teacher's answer against the labels."""
+    """Weight of the teacher's answer against the labels, 0 to 1. Example: `"0.7"`."""
     epochs: int = Field(default=10, ge=1, le=1000)
-    """Passes over the data."""
+    """Passes over the data. Example: `10`."""
     data: TrainingData | None = None
-    """What to train on."""
+    """What to train on. Example: `{uri: "s3://data/digits/train.npz"}`."""
 
 
 class Tolerance(ApiModel):
     """How far a candidate's answers may be from the original's; per precision defaults when left out."""
 
     max_abs: Fraction | None = None
-    """Largest absolute difference of any output element."""
+    """Largest absolute difference of any output element. Example: `"1e-4"`."""
     cosine: Fraction | None = None
-    """Smallest cosine similarity of any output."""
+    """Smallest cosine similarity of any output, 0 to 1. Example: `"0.999"`."""
     top1_agreement: Fraction | None = None
-    """Smallest share of samples whose largest output is at the same place."""
-    metric: str | None = Field(default=None, max_length=64)
+    """Smallest share of samples whose largest output is at the same place, 0 to 1. Example: `"0.995"`."""
+    metric: str | None = Field(default=None, max_length=64, json_schema_extra=marked(unavailable=True))
     """Task metric on labelled samples. Example: `Accuracy`."""
-    max_metric_drop: Fraction | None = None
-    """Largest loss of the task metric."""
+    max_metric_drop: Fraction | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Largest loss of the task metric. Example: `"0.01"`."""
 
 
 class ComputeResources(ApiModel):
@@ -118,39 +137,54 @@ class JobGpus(ApiModel):
     """GPUs of the optimization Job."""
 
     count: int = Field(default=0, ge=0, le=16)
-    """How many the Job asks for."""
+    """How many the Job asks for. Example: `1`."""
 
 
 class OptimizationSpec(ApiModel):
     """How the model is made faster, and what may not be lost on the way."""
 
     formats: tuple[ArtifactFormat, ...] = Field(
-        default=(ArtifactFormat.ONNX, ArtifactFormat.TORCH_SCRIPT), min_length=1, max_length=2
+        default=(ArtifactFormat.ONNX, ArtifactFormat.TORCH_SCRIPT),
+        min_length=1,
+        max_length=2,
+        json_schema_extra=marked(distinct("name each format once")),
     )
     """Which formats may win."""
-    precisions: tuple[Precision, ...] = Field(default=(Precision.FP32,), min_length=1, max_length=4)
-    """Which precisions are tried."""
+    precisions: tuple[Annotated[Precision, Field(json_schema_extra=marked(unavailable=(Precision.BF16,)))], ...] = (
+        Field(
+            default=(Precision.FP32,),
+            min_length=1,
+            max_length=4,
+            json_schema_extra=marked(distinct("name each precision once")),
+        )
+    )
+    """Which precisions are tried. Example: `[FP32, INT8]`."""
     objective: Objective = Objective.LATENCY
-    """What the winner is best at; None converts and verifies only."""
-    batch_sizes: tuple[int, ...] = Field(default=(1, 8), min_length=1, max_length=8)
-    """Batch sizes that are measured; the objective's figure is at the first."""
-    prune: Prune | None = None
-    """Remove channels before conversion."""
-    distill: Distill | None = None
-    """Train the model as the student of a larger one."""
-    fine_tune: FineTune | None = None
-    """Transfer learning before compression."""
+    """What the winner is best at."""
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        default=(1, 8), min_length=1, max_length=8, json_schema_extra=marked(distinct("name each batch size once"))
+    )
+    """Batch sizes that are measured; the objective's figure is at the first. Example: `[1, 8]`."""
+    prune: Prune | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Remove channels before conversion. Example: `{ratio: "0.5"}`."""
+    distill: Distill | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Train the model as the student of a larger one. Example: `{teacher: {uri: "s3://models/digits/teacher/"}}`."""
+    fine_tune: FineTune | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Transfer learning before compression. Example: `{data: {uri: "s3://data/digits/train.npz"}, epochs: 3}`."""
     tolerance: Tolerance | None = None
-    """How far answers may differ from the original's."""
+    """How far answers may differ from the original's; defaults by precision when left out.
+    Example: `{top1Agreement: "0.995"}`."""
     on_no_candidate: OnNoCandidate = OnNoCandidate.SERVE_ORIGINAL
-    """Serve the plain conversion of the original, or stop, when nothing is within the tolerance."""
-    exports: tuple[str, ...] = Field(default=(), max_length=8)
-    """Extra artifacts for elsewhere; reported, not served."""
-    profile: bool = False
+    """What happens when no candidate is within the tolerance."""
+    exports: tuple[ExportFormat, ...] = Field(
+        default=(), max_length=8, json_schema_extra=marked(distinct("name each export once"), unavailable=True)
+    )
+    """Extra artifacts for elsewhere; reported, not served. Example: `[TFLite]`."""
+    profile: bool = Field(default=False, json_schema_extra=marked(unavailable=True))
     """Keep traces of where the time goes beside the report."""
-    gpus: JobGpus | None = None
-    """GPUs of the Job itself."""
+    gpus: JobGpus | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """GPUs of the Job itself. Example: `{count: 1}`."""
     resources: ComputeResources | None = None
-    """CPU and memory of the Job."""
-    deadline: Duration = "1h"
-    """The Job is ended after this long."""
+    """CPU and memory of the Job. Example: `{cpu: 2, memory: 4Gi}`."""
+    deadline: Duration = Field(default="1h", json_schema_extra=between("1m", "168h"))
+    """The Job is ended after this long, 1m to 168h."""

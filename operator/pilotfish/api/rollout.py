@@ -1,96 +1,250 @@
 """`spec.rollout`: how a new revision takes over."""
 
-from enum import StrEnum
+from pydantic import ConfigDict, Field
 
-from pydantic import Field
+from pilotfish.api.base import IS_DNS_NAME, ApiModel, Duration, Fraction, between
+from pilotfish.api.markers import DocumentedEnum, Rule, distinct, full_match, marked
+from pilotfish.api.optimization import Tolerance
 
-from pilotfish.api.base import ApiModel, Duration, Fraction
 
-
-class Strategy(StrEnum):
+class Strategy(DocumentedEnum):
     """How traffic moves to a new revision."""
 
-    CANARY = "Canary"
-    BLUE_GREEN = "BlueGreen"
-    REPLACE = "Replace"
+    CANARY = "Canary", "step by step, judged by analysis"
+    BLUE_GREEN = "BlueGreen", "the new revision starts beside the old one and gets all traffic once it is ready"
+    REPLACE = "Replace", "the old revision stops first; requests fail meanwhile"
 
 
-class Capacity(StrEnum):
-    """Where the GPUs of a new revision come from."""
+class Capacity(DocumentedEnum):
+    """Where the room for a new revision comes from."""
 
-    AUTO = "Auto"
-    SURGE = "Surge"
-    SWAP = "Swap"
-    RECREATE = "Recreate"
+    AUTO = "Auto", "chosen by what the scheduler can place"
+    SURGE = "Surge", "the new revision needs room beside the old one"
+    SWAP = "Swap", "pod by pod, an old one gives its GPU to a new one"
+    RECREATE = "Recreate", "all old pods stop before new ones start"
+
+
+class CheckMode(DocumentedEnum):
+    """What a failed check does."""
+
+    ENFORCE = "Enforce", "it counts towards failureLimit"
+    OBSERVE = "Observe", "it is reported only"
+
+
+class OnNoData(DocumentedEnum):
+    """What too few requests mean."""
+
+    HOLD = "Hold", "wait until noDataDeadline"
+    ABORT = "Abort", "go back to the stable revision"
+    PASS = "Pass", "count the measurement as good"  # noqa: S105 - a verdict, no password
+
+
+class ActionVerb(DocumentedEnum):
+    """A request to the rollout."""
+
+    PROMOTE = "promote", "go on to the next step"
+    PROMOTE_FULL = "promoteFull", "skip all remaining steps"
+    ABORT = "abort", "go back to the stable revision"
+    RETRY = "retry", "start a failed revision again"
+    UNDO = "undo", "go back to the revision named in toRevision"
 
 
 class Step(ApiModel):
     """One step of a canary."""
 
     weight: int = Field(ge=1, le=99)
-    """Percent of requests that the new revision gets."""
-    hold: Duration | None = None
-    """How long to stay."""
+    """Percent of requests that the new revision gets, 1 to 99. Example: `10`."""
+    hold: str | None = Field(
+        default=None,
+        max_length=32,
+        json_schema_extra=marked(
+            full_match(
+                r"Forever|([0-9]+(\.[0-9]+)?(ms|s|m|h))+",
+                "write a duration such as 2m, or Forever to wait for a promotion",
+            )
+        ),
+    )
+    """How long to stay: a duration, or `Forever` until promoted. Example: `2m`."""
+
+
+class Check(ApiModel):
+    """Bounds of one figure, absolute, against the stable revision, or both."""
+
+    model_config = ConfigDict(
+        json_schema_extra=marked(
+            Rule(
+                cel="has(self.max) || has(self.maxRegression)",
+                message="set max (absolute) or maxRegression (against the stable revision)",
+                holds=lambda check: "max" in check or "maxRegression" in check,
+            )
+        )
+    )
+
+    max: Fraction | None = None
+    """Largest value. Example: `"0.01"`."""
+    max_regression: Fraction | None = None
+    """Largest growth against the stable revision as a share. Example: `"0.2"` for 20 %."""
+    mode: CheckMode = CheckMode.ENFORCE
+    """What a failure does."""
+
+
+class TimeCheck(Check):
+    """Bounds of a time."""
+
+    max: Duration | None = None
+    """Longest time. Example: `50ms`."""
+
+
+class TailLatencyCheck(TimeCheck):
+    """Bounds of a quantile of latency."""
+
+    quantile: Fraction = "0.99"
+    """Which quantile, 0 to 1. Example: `"0.99"`."""
+
+
+class PrometheusCheck(Check):
+    """Bounds of the result of a query."""
+
+    name: str = Field(min_length=1, max_length=63, json_schema_extra=marked(IS_DNS_NAME))
+    """Name of the check in status. Example: `gpu-memory`."""
+    query: str = Field(min_length=1, max_length=4096)
+    """PromQL that returns one number. Example: `max(gpu_memory_used_ratio)`."""
+
+
+class AnalysisChecks(ApiModel):
+    """What is judged."""
+
+    error_rate: Check | None = None
+    """Failed requests as a share of all. Example: `{max: "0.01"}`."""
+    mean_latency: TimeCheck | None = None
+    """Mean time of a request. Example: `{maxRegression: "0.2"}`."""
+    tail_latency: TailLatencyCheck | None = None
+    """A quantile of the time of a request. Example: `{quantile: "0.99", max: 50ms}`."""
+    queue_time: TimeCheck | None = None
+    """Mean time that a request waits for the model. Example: `{max: 5ms}`."""
+    prometheus: tuple[PrometheusCheck, ...] = Field(
+        default=(),
+        max_length=16,
+        json_schema_extra=marked(distinct("give every check a name of its own", key="name"), map_by=["name"]),
+    )
+    """Queries of one's own. Example: `[{name: gpu-memory, query: "max(gpu_memory_used_ratio)", max: "0.9"}]`."""
+
+
+class Analysis(ApiModel):
+    """Verdicts on metrics."""
+
+    interval: Duration = Field(default="15s", json_schema_extra=between("5s", "1h"))
+    """Time between measurements, 5s to 1h."""
+    window: Duration = Field(default="1m", json_schema_extra=between("10s", "24h"))
+    """Time that one measurement looks back, 10s to 24h."""
+    min_requests: int = Field(default=100, ge=0)
+    """Fewer requests than this are no data."""
+    on_no_data: OnNoData = OnNoData.HOLD
+    """What too few requests mean."""
+    no_data_deadline: Duration = Field(default="30m", json_schema_extra=between("1m", "168h"))
+    """How long Hold waits before the rollout is aborted, 1m to 168h."""
+    failure_limit: int = Field(default=1, ge=1, le=100)
+    """Failed measurements that abort the rollout."""
+    checks: AnalysisChecks | None = None
+    """What is judged. Example: `{errorRate: {max: "0.01"}}`."""
+
+
+class RolloutVerification(ApiModel):
+    """The golden set against the loaded server before any traffic."""
+
+    tolerance: Tolerance | None = None
+    """How far answers may differ; that of spec.optimization when left out. Example: `{top1Agreement: "0.995"}`."""
 
 
 class Shadow(ApiModel):
     """Live comparison of answers."""
 
     sample_rate: Fraction = "0.05"
-    """Share of requests that both revisions answer."""
+    """Share of requests that both revisions answer, 0 to 1. Example: `"0.05"`."""
     min_agreement: Fraction = "0.99"
-    """Smallest share of equal answers."""
+    """Smallest share of equal answers, 0 to 1. Example: `"0.99"`."""
 
 
 class Action(ApiModel):
     """A request to the rollout, carried out once per id."""
 
-    id: str = Field(max_length=64)
-    """Chosen by the user; a new id is a new request."""
-    verb: str = Field(max_length=32)
-    """promote, promoteFull, abort, retry or undo."""
+    model_config = ConfigDict(
+        json_schema_extra=marked(
+            Rule(
+                cel="has(self.toRevision) == (self.verb == 'undo')",
+                message="set toRevision with verb undo, and only there",
+                holds=lambda action: ("toRevision" in action) == (action.get("verb") == "undo"),
+                field_path=".toRevision",
+            )
+        )
+    )
+
+    id: str = Field(min_length=1, max_length=64)
+    """Chosen by the user; a new id is a new request. Example: `2026-11-22-1`."""
+    verb: ActionVerb
+    """What to do."""
+    to_revision: str | None = Field(default=None, min_length=1, max_length=63)
+    """Hash of the revision to go back to. Example: `7c9fd2b4`."""
 
 
 class MaintenanceWindow(ApiModel):
     """When rollouts may begin."""
 
-    schedule: str = Field(max_length=128)
-    """Cron expression of the start."""
-    duration: Duration
-    """Length of the window."""
-    time_zone: str = Field(default="UTC", max_length=64)
-    """IANA name."""
-
-
-class Analysis(ApiModel):
-    """Verdicts on metrics."""
-
-    interval: Duration = "15s"
-    """Time between measurements."""
-    window: Duration = "1m"
-    """Time that one measurement looks back."""
-    min_requests: int = Field(default=100, ge=0)
-    """Fewer requests than this are no data."""
+    schedule: str = Field(
+        max_length=128,
+        json_schema_extra=marked(
+            full_match(r"\S+( \S+){4}", 'write the five fields of a cron expression such as "0 2 * * 6"')
+        ),
+    )
+    """Cron expression of the start: minute, hour, day, month, weekday. Example: `0 2 * * 6`."""
+    duration: Duration = Field(json_schema_extra=between("1m", "168h"))
+    """Length of the window, 1m to 168h. Example: `4h`."""
+    time_zone: str = Field(
+        default="UTC",
+        max_length=64,
+        json_schema_extra=marked(full_match(r"[A-Za-z0-9_+/-]+", "write an IANA time zone such as Europe/Berlin")),
+    )
+    """IANA name of the time zone. Example: `Europe/Berlin`."""
 
 
 class RolloutSpec(ApiModel):
     """How a new revision takes over."""
 
-    strategy: Strategy = Strategy.BLUE_GREEN
-    """BlueGreen: the new revision starts beside the old one and gets all traffic once it is ready."""
-    capacity: Capacity = Capacity.SURGE
-    """Surge: the new revision needs room beside the old one."""
-    steps: tuple[Step, ...] = Field(default=(), max_length=32)
-    """Steps of a canary."""
-    analysis: Analysis | None = None
-    """Verdicts on metrics."""
-    shadow: Shadow | None = None
-    """Live comparison of answers."""
-    bake: Duration | None = None
-    """How long the old revision's pods are kept after the switch."""
-    progress_deadline: Duration = "10m"
-    """A revision that is not ready after this long has failed; the old one keeps serving."""
-    maintenance_windows: tuple[MaintenanceWindow, ...] = Field(default=(), max_length=16)
-    """When rollouts may begin."""
-    action: Action | None = None
-    """A request to the rollout."""
+    strategy: Strategy = Field(
+        default=Strategy.BLUE_GREEN, json_schema_extra=marked(unavailable=(Strategy.CANARY, Strategy.REPLACE))
+    )
+    """How traffic moves to a new revision."""
+    capacity: Capacity = Field(
+        default=Capacity.SURGE,
+        json_schema_extra=marked(unavailable=(Capacity.AUTO, Capacity.SWAP, Capacity.RECREATE)),
+    )
+    """Where the room for a new revision comes from."""
+    steps: tuple[Step, ...] = Field(
+        default=(),
+        max_length=32,
+        json_schema_extra=marked(
+            Rule(
+                cel="self.map(s, s.weight).isSorted() && self.all(x, self.exists_one(y, y.weight == x.weight))",
+                message="write the steps' weights in ascending order, each once and below 100",
+                holds=lambda steps: [s["weight"] for s in steps] == sorted({s["weight"] for s in steps}),
+            ),
+            unavailable=True,
+        ),
+    )
+    """Steps of a canary, weights ascending. Example: `[{weight: 10, hold: 2m}, {weight: 50, hold: 5m}]`."""
+    verification: RolloutVerification | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """The golden set against the loaded server before any traffic."""
+    analysis: Analysis | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Verdicts on metrics. Example: `{checks: {errorRate: {max: "0.01"}}}`."""
+    shadow: Shadow | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Live comparison of answers. Example: `{sampleRate: "0.05"}`."""
+    bake: Duration | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """How long the old revision's pods are kept after the switch, so that going back is instant. Example: `5m`."""
+    progress_deadline: Duration = Field(default="10m", json_schema_extra=between("10s", "24h"))
+    """A revision that is not ready after this long has failed; the old one keeps serving. 10s to 24h."""
+    maintenance_windows: tuple[MaintenanceWindow, ...] = Field(
+        default=(), max_length=16, json_schema_extra=marked(unavailable=True)
+    )
+    """When rollouts may begin. Example: `[{schedule: "0 2 * * 6", duration: 4h}]`."""
+    action: Action | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """A request to the rollout. Example: `{id: "2026-11-22-1", verb: promote}`."""

@@ -1,61 +1,15 @@
-"""`spec.serving`, `spec.storage`: the Triton pods, and the place where artifacts are kept."""
+"""`spec.serving`: the Triton pods and the ways to them."""
 
-from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from pilotfish.api.base import ApiModel, Duration, Quantity
+from pilotfish.api.base import IS_DNS_NAME, ApiModel, Duration, Fraction, SecretName, between
+from pilotfish.api.markers import DocumentedEnum, Rule, distinct, full_match, marked
 from pilotfish.api.optimization import ComputeResources
+from pilotfish.api.storage import AccessMode, Bucket, OciRepository, StorageKind, StorageSpec
 
-
-class StorageKind(StrEnum):
-    """Where artifacts are kept."""
-
-    PVC = "PVC"
-    BUCKET = "Bucket"
-    OCI = "OCI"
-
-
-class AccessMode(StrEnum):
-    """How the claim may be mounted."""
-
-    READ_WRITE_ONCE = "ReadWriteOnce"
-    READ_WRITE_MANY = "ReadWriteMany"
-
-
-class Bucket(ApiModel):
-    """Artifacts in object storage."""
-
-    uri: str = Field(max_length=2048)
-    """Where they go. Example: `s3://artifacts/team`."""
-    secret_name: str | None = Field(default=None, max_length=253)
-    """Secret with the credentials."""
-
-
-class OciRepository(ApiModel):
-    """Artifacts as images."""
-
-    repository: str = Field(max_length=512)
-    """Where they are pushed."""
-    secret_name: str | None = Field(default=None, max_length=253)
-    """Secret with the credentials."""
-
-
-class StorageSpec(ApiModel):
-    """Where artifacts are kept."""
-
-    kind: StorageKind = StorageKind.PVC
-    """PVC: one claim per ModelDeployment."""
-    size: Quantity = "10Gi"
-    """Size of the claim."""
-    class_name: str | None = Field(default=None, max_length=253)
-    """StorageClass; the cluster's default when left out."""
-    access_mode: AccessMode = AccessMode.READ_WRITE_ONCE
-    """ReadWriteMany where pods run on several nodes."""
-    bucket: Bucket | None = None
-    """For kind Bucket."""
-    oci: OciRepository | None = None
-    """For kind OCI."""
+__all__ = ["AccessMode", "Bucket", "OciRepository", "ServingSpec", "StorageKind", "StorageSpec"]
 
 
 class Gpus(ApiModel):
@@ -63,116 +17,224 @@ class Gpus(ApiModel):
 
     count: int = Field(default=0, ge=0, le=16)
     """How many each pod asks for; 0 serves on CPU."""
-    resource: str = Field(default="nvidia.com/gpu", max_length=128)
-    """Name of the extended resource, a MIG profile for instance."""
+    resource: str = Field(
+        default="nvidia.com/gpu",
+        max_length=128,
+        json_schema_extra=marked(
+            full_match(
+                r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?",
+                "write the extended resource's full name such as nvidia.com/gpu or nvidia.com/mig-1g.5gb",
+            )
+        ),
+    )
+    """Name of the extended resource, a MIG profile for instance. Example: `nvidia.com/mig-1g.5gb`."""
 
 
 class Batching(ApiModel):
     """Triton's dynamic batcher."""
 
+    model_config = ConfigDict(
+        json_schema_extra=marked(
+            Rule(
+                cel="!has(self.preferredSizes) || self.preferredSizes.all(size, size <= self.maxBatchSize)",
+                message="keep every preferred size at or below maxBatchSize, or raise maxBatchSize",
+                holds=lambda batching: all(size <= batching["maxBatchSize"] for size in batching["preferredSizes"]),
+                field_path=".preferredSizes",
+            )
+        )
+    )
+
     max_batch_size: int = Field(default=8, ge=0, le=4096)
-    """Largest batch; 0 turns batching off."""
-    max_queue_delay: Duration = "2ms"
-    """How long a request may wait for others."""
-    preferred_sizes: tuple[int, ...] = Field(default=(), max_length=16)
-    """Batch sizes that are sent at once when reached."""
+    """Largest batch in samples; 0 turns batching off."""
+    max_queue_delay: Duration = Field(default="2ms", json_schema_extra=between("0s", "10s"))
+    """How long a request may wait for others, at most 10s."""
+    preferred_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        default=(), max_length=16, json_schema_extra=marked(distinct("name each preferred size once"))
+    )
+    """Batch sizes that are sent at once when reached. Example: `[4, 8]`."""
 
 
 class Threads(ApiModel):
     """Threads of the runtime in each model instance; 0 follows the CPU limit."""
 
     intra_op: int = Field(default=0, ge=0, le=256)
-    """Threads inside one operator."""
+    """Threads inside one operator; 0 follows the CPU limit."""
     inter_op: int = Field(default=0, ge=0, le=256)
-    """Operators that run at once."""
+    """Operators that run at once; 0 follows the runtime."""
 
 
-class Protocol(StrEnum):
+class Protocol(DocumentedEnum):
     """A way in."""
 
-    GRPC = "GRPC"
-    HTTP = "HTTP"
+    GRPC = "GRPC", "port 8001"
+    HTTP = "HTTP", "port 8000"
 
 
-class AccessKind(StrEnum):
+class AccessKind(DocumentedEnum):
     """Who may send requests."""
 
-    INTERNAL = "Internal"
-    GATEWAY = "Gateway"
-    OPEN = "Open"
+    INTERNAL = "Internal", "pods of the same namespace and of those in fromNamespaces"
+    GATEWAY = "Gateway", "the gateway of serving.gateway alone"
+    OPEN = "Open", "everybody who reaches the Service; no NetworkPolicy is made"
+
+
+class Tls(ApiModel):
+    """Encryption of the ways in."""
+
+    secret_name: SecretName
+    """Secret of type kubernetes.io/tls in the same namespace. Example: `digits-tls`."""
+    client_ca: SecretName | None = Field(default=None, alias="clientCA")
+    """Secret with ca.crt; clients must show a certificate that it signed. Example: `clients-ca`."""
 
 
 class Access(ApiModel):
     """Who may send requests."""
 
     mode: AccessKind = AccessKind.OPEN
-    """Open: no NetworkPolicy is made. Internal: the same namespace and those of fromNamespaces."""
-    from_namespaces: tuple[str, ...] = Field(default=(), max_length=64)
-    """Namespaces that may connect as well."""
+    """Who may send requests."""
+    from_namespaces: tuple[
+        Annotated[str, Field(min_length=1, max_length=63, json_schema_extra=marked(IS_DNS_NAME))], ...
+    ] = Field(default=(), max_length=64, json_schema_extra=marked(distinct("name each namespace once")))
+    """Namespaces that may connect as well. Example: `[shop]`."""
+    tls: Tls | None = None
+    """Encryption. Example: `{secretName: digits-tls}`."""
 
 
 class Gateway(ApiModel):
     """Gateway API routes."""
 
-    name: str = Field(max_length=253)
-    """Gateway in the same namespace."""
-    hostnames: tuple[str, ...] = Field(default=(), max_length=16)
-    """Hosts of the routes."""
+    name: str = Field(min_length=1, max_length=253, json_schema_extra=marked(IS_DNS_NAME))
+    """Gateway in the same namespace. Example: `public`."""
+    hostnames: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = Field(default=(), max_length=16)
+    """Hosts of the routes. Example: `[digits.example.org]`."""
 
 
 class Placement(ApiModel):
     """Where pods run."""
 
-    profile: str = Field(max_length=63)
-    """A profile that the operator's settings define: node selector, tolerations, runtime class."""
+    profile: str = Field(min_length=1, max_length=63, json_schema_extra=marked(IS_DNS_NAME))
+    """A profile that the operator's settings define: node selector, tolerations, runtime class. Example: `a100`."""
+
+
+class AutoscalingMetricType(DocumentedEnum):
+    """A figure to scale by."""
+
+    CPU = "CPU", "percent of the CPU request"
+    QUEUE_TIME = "QueueTime", "milliseconds that a request waits for the model"
+    GPU_UTILIZATION = "GPUUtilization", "percent of the GPU's time"
+    PROMETHEUS = "Prometheus", "the result of a query"
+
+
+class AutoscalingMetric(ApiModel):
+    """One figure and its target."""
+
+    model_config = ConfigDict(
+        json_schema_extra=marked(
+            Rule(
+                cel="has(self.query) == (self.type == 'Prometheus')",
+                message="set query with type Prometheus, and only there",
+                holds=lambda metric: ("query" in metric) == (metric.get("type") == "Prometheus"),
+                field_path=".query",
+            )
+        )
+    )
+
+    type: AutoscalingMetricType
+    """A figure to scale by."""
+    target: Fraction
+    """Pods are added above this mean per pod. Example: `70`."""
+    query: str | None = Field(default=None, min_length=1, max_length=4096)
+    """PromQL that returns one number per pod, for Prometheus. Example: `sum(rate(nv_inference_count[1m]))`."""
 
 
 class Autoscaling(ApiModel):
     """Replicas by load."""
 
+    model_config = ConfigDict(
+        json_schema_extra=marked(
+            Rule(
+                cel="self.minReplicas <= self.maxReplicas",
+                message="write maxReplicas at or above minReplicas",
+                holds=lambda scaling: scaling["minReplicas"] <= scaling["maxReplicas"],
+                field_path=".maxReplicas",
+            )
+        )
+    )
+
     min_replicas: int = Field(default=1, ge=1, le=1000)
     """Fewest pods."""
     max_replicas: int = Field(ge=1, le=1000)
-    """Most pods."""
+    """Most pods. Example: `4`."""
+    metrics: tuple[AutoscalingMetric, ...] = Field(default=(), max_length=8)
+    """What to scale by; CPU at 70 percent when left out. Example: `[{type: QueueTime, target: 5}]`."""
+
+
+class Preprocessing(ApiModel):
+    """How a JSON request becomes the model's input."""
+
+    resize: tuple[Annotated[int, Field(ge=1, le=16384)], ...] = Field(default=(), max_length=2)
+    """Height and width in pixels. Example: `[224, 224]`."""
+    mean: tuple[Fraction, ...] = Field(default=(), max_length=16)
+    """Subtracted from each channel after scaling to 0…1. Example: `["0.485", "0.456", "0.406"]`."""
+    std: tuple[Fraction, ...] = Field(default=(), max_length=16)
+    """Each channel is divided by it. Example: `["0.229", "0.224", "0.225"]`."""
 
 
 class Predict(ApiModel):
     """A plain-JSON endpoint with preprocessing and labels."""
 
-    labels: tuple[str, ...] = Field(default=(), max_length=10000)
-    """Names of the classes in the order of the output."""
+    preprocessing: Preprocessing | None = None
+    """How a JSON request becomes the model's input. Example: `{resize: [224, 224]}`."""
+    labels: tuple[Annotated[str, Field(max_length=256)], ...] = Field(default=(), max_length=10000)
+    """Names of the classes in the order of the output. Example: `[cat, dog]`."""
 
 
 class ServingSpec(ApiModel):
     """The Triton pods."""
 
+    model_config = ConfigDict(
+        json_schema_extra=marked(
+            Rule(
+                cel="!has(self.autoscaling) || self.replicas == 1",
+                message="remove replicas or remove autoscaling: the autoscaler sets the number of pods",
+                holds=lambda serving: "autoscaling" not in serving or serving["replicas"] == 1,
+                field_path=".replicas",
+            )
+        )
+    )
+
     replicas: int = Field(default=1, ge=0, le=1000)
-    """How many pods serve."""
-    autoscaling: Autoscaling | None = None
-    """Replicas by load."""
+    """How many pods serve; left alone when autoscaling is set."""
+    autoscaling: Autoscaling | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Replicas by load. Example: `{minReplicas: 1, maxReplicas: 4}`."""
     gpus: Gpus = Gpus()
-    """GPUs of each pod."""
+    """GPUs of each pod. Example: `{count: 1}`."""
     resources: ComputeResources | None = None
-    """CPU and memory of each pod."""
+    """CPU and memory of each pod. Example: `{cpu: 2, memory: 4Gi}`."""
     batching: Batching = Batching()
-    """Triton's dynamic batcher."""
+    """Triton's dynamic batcher. Example: `{maxBatchSize: 8, maxQueueDelay: 2ms}`."""
     instances: int = Field(default=1, ge=1, le=64)
     """Model instances per GPU, or per pod on CPU."""
     threads: Threads = Threads()
-    """Threads of the runtime."""
-    protocols: tuple[Protocol, ...] = Field(default=(Protocol.GRPC, Protocol.HTTP), min_length=1, max_length=2)
+    """Threads of the runtime in each model instance. Example: `{intraOp: 2}`."""
+    protocols: tuple[Protocol, ...] = Field(
+        default=(Protocol.GRPC, Protocol.HTTP),
+        min_length=1,
+        max_length=2,
+        json_schema_extra=marked(distinct("name each protocol once")),
+    )
     """Ways in that the Service offers."""
-    predict: Predict | None = None
-    """A plain-JSON endpoint."""
-    access: Access | None = None
-    """Who may send requests."""
-    gateway: Gateway | None = None
-    """Gateway API routes."""
-    placement: Placement | None = None
-    """Where pods run."""
+    predict: Predict | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """A plain-JSON endpoint. Example: `{labels: [cat, dog]}`."""
+    access: Access | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Who may send requests. Example: `{mode: Internal}`."""
+    gateway: Gateway | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Gateway API routes. Example: `{name: public, hostnames: [digits.example.org]}`."""
+    placement: Placement | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Where pods run. Example: `{profile: a100}`."""
     warmup: bool = True
     """Run the model once before a pod reports ready."""
-    termination_grace_period: Duration = "60s"
-    """How long a pod may take to finish its requests."""
+    termination_grace_period: Duration = Field(default="60s", json_schema_extra=between("1s", "1h"))
+    """How long a pod may take to finish its requests, 1s to 1h."""
     min_available: int = Field(default=1, ge=0, le=1000)
     """Pods that voluntary disruptions leave alone."""

@@ -1,29 +1,47 @@
 """`spec`: everything a user can say. One door to all blocks of the contract."""
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pilotfish.api.base import ApiModel
+from pilotfish.api.markers import Rule, RuleReason, marked
 from pilotfish.api.model import ModelSpec
 from pilotfish.api.optimization import OptimizationSpec
 from pilotfish.api.rollout import RolloutSpec
-from pilotfish.api.serving import ServingSpec, StorageSpec
+from pilotfish.api.serving import ServingSpec
+from pilotfish.api.storage import StorageSpec
 
 __all__ = ["ModelDeploymentSpec", "ModelSpec", "OptimizationSpec", "RolloutSpec", "ServingSpec", "StorageSpec"]
+
+# A packed model brings its samples along, and what is left out may be one: only a format that says otherwise is refused.
+_INT8_NEEDS_SAMPLES = Rule(
+    cel="!('INT8' in self.optimization.precisions) || has(self.model.samples) || !has(self.model.format) "
+    "|| self.model.format == 'ExportedProgram'",
+    message="INT8 is calibrated on recorded inputs: set model.samples.uri, or remove INT8 from optimization.precisions",
+    holds=lambda spec: (
+        "INT8" not in spec["optimization"]["precisions"]
+        or "samples" in spec["model"]
+        or spec["model"].get("format", "ExportedProgram") == "ExportedProgram"
+    ),
+    field_path=".model.samples",
+    reason=RuleReason.REQUIRED,
+)
 
 
 class ModelDeploymentSpec(ApiModel):
     """Which model to serve, how to optimize it, where to keep it, how to serve it and how to change it."""
 
+    model_config = ConfigDict(json_schema_extra=marked(_INT8_NEEDS_SAMPLES))
+
     model: ModelSpec
-    """Which trained model to serve."""
+    """Which trained model to serve. Example: `{uri: "s3://models/digits/v3/"}`."""
     optimization: OptimizationSpec = OptimizationSpec()
-    """How the model is made faster."""
+    """How the model is made faster. Example: `{precisions: [FP32, FP16]}`."""
     storage: StorageSpec = StorageSpec()
-    """Where artifacts are kept."""
+    """Where artifacts are kept. Example: `{size: 20Gi}`."""
     serving: ServingSpec = ServingSpec()
-    """The Triton pods."""
+    """The Triton pods. Example: `{replicas: 2, gpus: {count: 1}}`."""
     rollout: RolloutSpec = RolloutSpec()
-    """How a new revision takes over."""
+    """How a new revision takes over. Example: `{progressDeadline: 15m}`."""
     paused: bool = False
     """While true nothing moves; what serves goes on serving."""
     revision_history_limit: int = Field(default=5, ge=0, le=100)

@@ -1,26 +1,27 @@
 """`status`: what the operator found and did. Everything else is derived from the children."""
 
-from enum import StrEnum
-
 from pydantic import Field
 
 from pilotfish.api.base import ApiModel
 from pilotfish.api.conditions import Condition
+from pilotfish.api.markers import DocumentedEnum, marked
+from pilotfish.api.optimization import Tolerance
+from pilotfish.api.rollout_status import RolloutStatus
 
 
-class Phase(StrEnum):
+class Phase(DocumentedEnum):
     """One word for people; machines read the conditions."""
 
-    PENDING = "Pending"
-    OPTIMIZING = "Optimizing"
-    STARTING = "Starting"
-    VERIFYING = "Verifying"
-    CANARYING = "Canarying"
-    BAKING = "Baking"
-    READY = "Ready"
-    ABORTED = "Aborted"
-    STALLED = "Stalled"
-    PAUSED = "Paused"
+    PENDING = "Pending", "nothing has begun"
+    OPTIMIZING = "Optimizing", "the optimization Job runs"
+    STARTING = "Starting", "pods of the new revision start"
+    VERIFYING = "Verifying", "the loaded model is compared with the original"
+    CANARYING = "Canarying", "the new revision gets a part of the traffic"
+    BAKING = "Baking", "the new revision gets all traffic, the old one is kept for a while"
+    READY = "Ready", "the spec as asked is fully served"
+    ABORTED = "Aborted", "the rollout went back to the stable revision"
+    STALLED = "Stalled", "nothing moves until the spec or its surroundings change"
+    PAUSED = "Paused", "spec.paused is true"
 
 
 class SourceStatus(ApiModel):
@@ -32,6 +33,8 @@ class SourceStatus(ApiModel):
     """What the bytes are."""
     bytes: int | None = None
     """Size."""
+    resolved_at: str | None = Field(default=None, json_schema_extra={"format": "date-time"})
+    """When the digest was found."""
 
 
 class ArtifactStatus(ApiModel):
@@ -62,6 +65,8 @@ class RevisionStatus(ApiModel):
     """What it serves."""
     since: str | None = Field(default=None, json_schema_extra={"format": "date-time"})
     """When it took this role."""
+    created_at: str | None = Field(default=None, json_schema_extra={"format": "date-time"})
+    """When it was made."""
 
 
 class CandidateSummary(ApiModel):
@@ -92,6 +97,8 @@ class OptimizationStatus(ApiModel):
     """Median of the winner in milliseconds."""
     max_abs_error: str | None = None
     """Largest absolute difference to the original."""
+    metric_drop: str | None = None
+    """Loss of the task metric."""
     candidates: tuple[CandidateSummary, ...] = Field(default=(), max_length=32)
     """All candidates."""
     report: str | None = None
@@ -129,8 +136,12 @@ class Effective(ApiModel):
     """Triton's image."""
     max_batch_size: int | None = None
     """Largest batch in config.pbtxt."""
+    max_queue_delay: str | None = None
+    """How long a request may wait for others."""
     instances: int | None = None
     """Model instances per pod."""
+    tolerance: Tolerance | None = None
+    """Tolerance of the winner's precision."""
 
 
 class ModelDeploymentStatus(ApiModel):
@@ -140,12 +151,14 @@ class ModelDeploymentStatus(ApiModel):
     """metadata.generation that this status is about."""
     phase: Phase | None = None
     """One word for people."""
+    step: str | None = None
+    """Step of the rollout and its share of requests. Example: `2/4 25%`."""
     variant: str | None = None
     """Format, precision and speed-up of what serves. Example: `onnx-fp32 2.1x`."""
     conditions: tuple[Condition, ...] = Field(
         default=(),
         max_length=32,
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        json_schema_extra=marked(map_by=["type"]),
     )
     """Ready, ArtifactReady, Available, Progressing, Healthy; Reconciling and Stalled while true."""
     source: SourceStatus | None = None
@@ -156,6 +169,8 @@ class ModelDeploymentStatus(ApiModel):
     """The revision that is on its way."""
     optimization: OptimizationStatus | None = None
     """Result of the newest optimization."""
+    rollout: RolloutStatus | None = None
+    """How far the rollout is."""
     effective: Effective | None = None
     """What was resolved from defaults and settings."""
     replicas: int | None = None

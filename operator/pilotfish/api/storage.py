@@ -1,0 +1,123 @@
+"""`spec.storage`: the place where artifacts are kept."""
+
+from pydantic import ConfigDict, Field
+
+from pilotfish.api import source_rules
+from pilotfish.api.base import IS_DNS_NAME, ApiModel, Quantity, SecretName
+from pilotfish.api.markers import DocumentedEnum, Rule, RuleReason, full_match, marked, unchanged
+
+
+class StorageKind(DocumentedEnum):
+    """Where artifacts are kept."""
+
+    PVC = "PVC", "in one PersistentVolumeClaim per ModelDeployment"
+    BUCKET = "Bucket", "in object storage, see bucket"
+    OCI = "OCI", "as images in a registry, see oci"
+
+
+class AccessMode(DocumentedEnum):
+    """How the claim may be mounted."""
+
+    READ_WRITE_ONCE = "ReadWriteOnce", "by pods of one node"
+    READ_WRITE_MANY = "ReadWriteMany", "by pods of several nodes"
+
+
+class Bucket(ApiModel):
+    """Artifacts in object storage."""
+
+    uri: str = Field(
+        min_length=1,
+        max_length=2048,
+        json_schema_extra=marked(
+            full_match(r"(s3|gs|az)://[^/\s][^\s]*", "write a uri that begins with s3://, gs:// or az://"),
+            source_rules.NO_PARENT,
+            source_rules.NO_PASSWORD,
+            source_rules.NO_SIGNED_QUERY,
+        ),
+    )
+    """Where they go. Example: `s3://artifacts/team`."""
+    secret_name: SecretName | None = None
+    """Secret with the credentials, in the same namespace. Example: `s3-credentials`."""
+
+
+class OciRepository(ApiModel):
+    """Artifacts as images."""
+
+    repository: str = Field(
+        min_length=1,
+        max_length=512,
+        json_schema_extra=marked(
+            full_match(
+                r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+", "write host/path in lower case, without scheme, tag or digest"
+            )
+        ),
+    )
+    """Where they are pushed. Example: `registry.example.org/team/models`."""
+    secret_name: SecretName | None = None
+    """Secret of type kubernetes.io/dockerconfigjson, in the same namespace. Example: `registry-credentials`."""
+
+
+# Rules here must hold for the empty object too: it is the default, and the server checks it before it fills it in.
+def _kept(name: str) -> Rule:
+    return Rule(
+        cel=f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
+        message=f"leave {name} as it is: a claim cannot change it; make a new ModelDeployment to move the artifacts",
+        holds=None,
+        field_path=f".{name}",
+        reason=RuleReason.FORBIDDEN,
+    )
+
+
+class StorageSpec(ApiModel):
+    """Where artifacts are kept."""
+
+    model_config = ConfigDict(
+        json_schema_extra=marked(
+            Rule(
+                cel="has(self.bucket) == (has(self.kind) && self.kind == 'Bucket')",
+                message="set bucket with kind: Bucket, and only there: exactly one kind of storage",
+                holds=lambda storage: ("bucket" in storage) == (storage["kind"] == "Bucket"),
+                field_path=".bucket",
+            ),
+            Rule(
+                cel="has(self.oci) == (has(self.kind) && self.kind == 'OCI')",
+                message="set oci with kind: OCI, and only there: exactly one kind of storage",
+                holds=lambda storage: ("oci" in storage) == (storage["kind"] == "OCI"),
+                field_path=".oci",
+            ),
+            Rule(
+                cel="!has(self.className) || self.kind == 'PVC'",
+                message="remove className, or write kind: PVC; only claims have a class",
+                holds=lambda storage: storage["kind"] == "PVC" or "className" not in storage,
+                field_path=".className",
+            ),
+            _kept("className"),
+            _kept("accessMode"),
+            Rule(
+                cel="!has(oldSelf.size) || !isQuantity(string(self.size)) || !isQuantity(string(oldSelf.size)) "
+                "|| quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
+                message="write the old size or a larger one: a claim cannot shrink",
+                holds=None,
+                field_path=".size",
+            ),
+        )
+    )
+
+    kind: StorageKind = Field(
+        default=StorageKind.PVC,
+        json_schema_extra=marked(
+            unchanged("leave storage.kind as it is; make a new ModelDeployment to move the artifacts"),
+            unavailable=(StorageKind.BUCKET, StorageKind.OCI),
+        ),
+    )
+    """Where artifacts are kept; cannot be changed later."""
+    size: Quantity = "10Gi"
+    """Size of the claim in bytes; may grow where the StorageClass allows it."""
+    class_name: str | None = Field(default=None, min_length=1, max_length=253, json_schema_extra=marked(IS_DNS_NAME))
+    """StorageClass of the claim; the cluster's default when left out. Cannot be changed later. Example: `standard`."""
+    access_mode: AccessMode = AccessMode.READ_WRITE_ONCE
+    """How the claim may be mounted; ReadWriteMany where pods run on several nodes. Cannot be changed later."""
+    bucket: Bucket | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """For kind Bucket. Example: `{uri: "s3://artifacts/team", secretName: s3-credentials}`."""
+    oci: OciRepository | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """For kind OCI. Example: `{repository: registry.example.org/team/models}`."""
