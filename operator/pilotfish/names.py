@@ -21,11 +21,16 @@ APP_INSTANCE = "app.kubernetes.io/instance"
 NAME_LABEL = f"{GROUP}/name"
 REVISION_LABEL = f"{GROUP}/revision"
 COMPONENT_LABEL = f"{GROUP}/component"
+RECIPE_LABEL = f"{GROUP}/recipe"
+"""Label of a Job: the key of the artifact that it makes."""
 
 APPLIED_HASH = f"{GROUP}/applied-hash"
 """Annotation: hash of the whole object as it was applied last; equal means there is nothing to write."""
 GENERATION = f"{GROUP}/generation"
 """Annotation of a Job: metadata.generation of the ModelDeployment that started it."""
+
+INPUT_HASH = f"{GROUP}/input-hash"
+"""Annotation of a Job: hash of all that it was told about model and optimization, credentials and deadline included."""
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _HASH_LENGTH = 8
@@ -69,6 +74,11 @@ def recipe_key(spec: ModelDeploymentSpec) -> str:
         "optimization": _said(spec.optimization, exclude=_NOT_IN_RECIPE["optimization"]),
     }
     return short_hash({"hashVersion": HASH_VERSION, **recipe})
+
+
+def job_input_hash(spec: ModelDeploymentSpec) -> str:
+    """8 characters that tell whether a Job that runs would be started the same way again."""
+    return short_hash({"model": _said(spec.model), "optimization": _said(spec.optimization)})
 
 
 def short_hash(value: object) -> str:

@@ -1,1 +1,34 @@
 """Builders of whole Kubernetes objects. Data in, data out."""
+
+from pilotfish.resources.budget import make_pod_disruption_budget
+from pilotfish.resources.config_map import make_config_map
+from pilotfish.resources.deployment import ServingIntent, make_deployment, with_scale
+from pilotfish.resources.event import make_event
+from pilotfish.resources.job import JobIntent, make_job
+from pilotfish.resources.meta import Owner
+from pilotfish.resources.policy import Compute, Images, Policy
+from pilotfish.resources.revision import RevisionObjects, RevisionRecord, make_controller_revision, read_record
+from pilotfish.resources.services import make_headless_service, make_service
+from pilotfish.resources.store import make_store_claim
+
+__all__ = [
+    "Compute",
+    "Images",
+    "JobIntent",
+    "Owner",
+    "Policy",
+    "RevisionObjects",
+    "RevisionRecord",
+    "ServingIntent",
+    "make_config_map",
+    "make_controller_revision",
+    "make_deployment",
+    "make_event",
+    "make_headless_service",
+    "make_job",
+    "make_pod_disruption_budget",
+    "make_service",
+    "make_store_claim",
+    "read_record",
+    "with_scale",
+]
