@@ -43,6 +43,12 @@ class Flavour(StrEnum):
     ONNX = "triton-cpu"
     TORCH = "triton-cpu-torch"
 
+    @property
+    def locks(self) -> tuple[Path, ...]:
+        """What the image installs, in order."""
+        names = ("torch", "triton-cpu") if self is Flavour.TORCH else ("triton-cpu",)
+        return tuple(ROOT / "requirements" / f"{name}.txt" for name in names)
+
 
 @dataclass(frozen=True, slots=True)
 class Installation:
@@ -77,24 +83,25 @@ def install(flavour: Flavour = Flavour.ONNX) -> Installation:
         TritonError: no uv, no shared libpython, or the installer's own last lines.
     """
     _python_library()
-    lock = ROOT / "requirements" / f"{flavour}.txt"
-    key = hashlib.sha256(lock.read_bytes() + sys.base_prefix.encode() + sys.version.encode()).hexdigest()[:12]
+    pins = b"".join(lock.read_bytes() for lock in flavour.locks)
+    key = hashlib.sha256(pins + sys.base_prefix.encode() + sys.version.encode()).hexdigest()[:12]
     cache = Path(os.environ.get("PILOTFISH_CACHE") or Path.home() / ".cache" / "pilotfish")
     folder = cache / "triton" / f"{flavour}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / "complete"
     with _locked(folder / "lock"):
         if not done.exists():
-            _install(folder / "venv", lock)
+            _install(folder / "venv", flavour.locks)
             done.touch()
     return Installation(folder / "venv")
 
 
-def _install(venv: Path, lock: Path) -> None:
+def _install(venv: Path, locks: tuple[Path, ...]) -> None:
     shutil.rmtree(venv, ignore_errors=True)
     _run_uv("venv", "--quiet", "--python", sys.executable, str(venv))
     python = str(venv / "bin" / "python")
-    _run_uv("pip", "install", "--quiet", "--python", python, "--no-deps", "--require-hashes", "-r", str(lock))
+    files = [argument for lock in locks for argument in ("-r", str(lock))]
+    _run_uv("pip", "install", "--quiet", "--python", python, "--no-deps", "--require-hashes", *files)
     for tool in ("bin/tritonserver", f"python_backend_stubs/{PYTHON}/triton_python_backend_stub"):
         path = Installation(venv).server / tool
         if not path.is_file():

@@ -9,8 +9,12 @@ import re
 from pathlib import Path
 
 import numpy as np
-import torch
 from batched_backend import BatchedBackend, LoadError
+
+try:
+    import torch
+except ImportError:
+    torch = None
 
 _INDEXED = re.compile(r"^(?:(?!__).)*__(\d+)$")
 
@@ -22,6 +26,8 @@ class TritonPythonModel(BatchedBackend):
 
     def load(self, path: Path) -> None:
         """Open the module with the config's thread counts."""
+        if torch is None:
+            raise LoadError("this image has no PyTorch; use its -torch flavour")
         if intra := self.thread_count("INTRA_OP_THREAD_COUNT"):
             torch.set_num_threads(intra)
         if inter := self.thread_count("INTER_OP_THREAD_COUNT"):
