@@ -176,7 +176,15 @@ def _answer(status: int, text: bytes, headers: Mapping[str, str]) -> dict[str, A
     message = " ".join(str(body.get("message") or f"HTTP {status} from the API server").split())[:MESSAGE_LIMIT]
     if status == 410:  # noqa: PLR2004 - Gone
         raise Gone(message)
+    if status == 422 and _names_uid(body):  # noqa: PLR2004 - Unprocessable Entity
+        raise Conflict(message)
     raise _ERRORS.get(status, ClusterError)(message, retry_after=_retry_after(body, headers))
+
+
+def _names_uid(body: Mapping[str, Any]) -> bool:
+    """Whether an apply met an object with another uid: the server calls that an invalid change of metadata.uid."""
+    causes = (body.get("details") or {}).get("causes") or ()
+    return any(cause.get("field") == "metadata.uid" for cause in causes)
 
 
 def _retry_after(body: Mapping[str, Any], headers: Mapping[str, str]) -> float | None:

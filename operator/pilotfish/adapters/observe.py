@@ -29,13 +29,13 @@ async def read(cluster: Cluster, *, namespace: str, name: str) -> Reading | None
     """The object and what carries its label; None when it does not exist."""
     ref = ObjectRef(api_version=API_VERSION, kind=KIND, namespace=namespace, name=name)
     labels = {NAME_LABEL: stem(name)}
-    body, *lists = await asyncio.gather(
-        cluster.get(ref),
+    lists = asyncio.gather(
         *(
             cluster.list(api_version=api_version, kind=kind, namespace=namespace, labels=labels)
             for api_version, kind in (*CHILD_KINDS, POD_KIND)
-        ),
+        )
     )
+    body, found = await asyncio.gather(cluster.get(ref), lists)
     if body is None:
         return None
-    return Reading(body=body, objects=tuple(child for found in lists for child in found))
+    return Reading(body=body, objects=tuple(child for children in found for child in children))
