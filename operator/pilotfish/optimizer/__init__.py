@@ -1,1 +1,5 @@
-"""What runs inside the optimization Job: a model goes in, a proven Triton model repository comes out."""
+"""What runs inside the Job: fetch, load, convert, prove, measure, choose, package.
+
+Knows only `pilotfish.api`. torch is imported by `pilotfish.optimizer.pytorch` alone, and that package only on demand, so
+the light image takes an ONNX model the whole way.
+"""

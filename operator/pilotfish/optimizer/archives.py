@@ -1,0 +1,109 @@
+"""Unpack a zip or tar that holds a model folder, without trusting a name, a link or a size in it."""
+
+import tarfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.progress import size_text
+
+MAX_RATIO = 200
+"""Uncompressed over compressed bytes; weights hardly compress, a bomb does nothing else."""
+MAX_BYTES = 64 * 1024**3
+MAX_FILES = 4096
+_BLOCK = 1024 * 1024
+
+
+def check_zip(path: Path, *, max_bytes: int = MAX_BYTES) -> list[str]:
+    """Names in the zip after checking names, links, counts and sizes; raises UnsafeModel or SourceTruncated."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise OptimizerError(
+            Reason.SOURCE_TRUNCATED, f"{path.name} starts as a zip but cannot be read ({error}); upload it again"
+        ) from error
+    for info in infos:
+        if (info.external_attr >> 16) & 0o170000 == 0o120000:
+            raise _unsafe(path, f"holds the link {info.filename!r}", "pack real files")
+        _check_name(path, info.filename)
+    _check_totals(path, count=len(infos), size=sum(i.file_size for i in infos), max_bytes=max_bytes)
+    return [info.filename for info in infos if not info.is_dir()]
+
+
+def unpack(path: Path, target: Path, *, max_bytes: int = MAX_BYTES) -> Path:
+    """Unpack into `target` and return the folder that holds the model (the single top folder, if there is one)."""
+    target.mkdir(parents=True, exist_ok=True)
+    if zipfile.is_zipfile(path):
+        check_zip(path, max_bytes=max_bytes)
+        _unpack_zip(path, target, max_bytes)
+    else:
+        _unpack_tar(path, target, max_bytes)
+    entries = list(target.iterdir())
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else target
+
+
+def _unpack_zip(path: Path, target: Path, max_bytes: int) -> None:
+    written = 0
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            out = target / info.filename
+            out.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with archive.open(info) as reader, out.open("wb") as writer:
+                    while block := reader.read(_BLOCK):
+                        written += len(block)
+                        _check_totals(path, count=0, size=written, max_bytes=max_bytes)
+                        writer.write(block)
+            except (zipfile.BadZipFile, EOFError) as error:
+                raise OptimizerError(
+                    Reason.SOURCE_TRUNCATED, f"{info.filename} in {path.name} is damaged ({error}); upload it again"
+                ) from error
+
+
+def _unpack_tar(path: Path, target: Path, max_bytes: int) -> None:
+    written = count = 0
+    try:
+        with tarfile.open(path, mode="r:*") as archive:
+            for member in archive:
+                if member.isdir():
+                    continue
+                if not member.isreg():
+                    raise _unsafe(path, f"holds {member.name!r}, a link or a special file", "pack real files")
+                _check_name(path, member.name)
+                count, written = count + 1, written + member.size
+                _check_totals(path, count=count, size=written, max_bytes=max_bytes)
+                out = target / member.name
+                out.parent.mkdir(parents=True, exist_ok=True)
+                reader = archive.extractfile(member)
+                with out.open("wb") as writer:
+                    while reader is not None and (block := reader.read(_BLOCK)):
+                        writer.write(block)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise OptimizerError(
+            Reason.SOURCE_TRUNCATED, f"{path.name} starts as a tar but cannot be read ({error}); upload it again"
+        ) from error
+
+
+def _check_name(path: Path, name: str) -> None:
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not name:
+        raise _unsafe(
+            path, f"holds a file named {name!r} that would be written outside", "pack it again with plain names"
+        )
+
+
+def _check_totals(path: Path, *, count: int, size: int, max_bytes: int) -> None:
+    if count > MAX_FILES:
+        raise _unsafe(path, f"holds {count} files, more than {MAX_FILES}", "pack the model alone")
+    if size > max_bytes or size > max(path.stat().st_size * MAX_RATIO, 64 * 1024**2):
+        raise _unsafe(
+            path, f"({size_text(path.stat().st_size)}) would unpack to {size_text(size)} or more", "pack it plainly"
+        )
+
+
+def _unsafe(path: Path, what: str, remedy: str) -> OptimizerError:
+    return OptimizerError(Reason.UNSAFE_MODEL, f"{path.name} {what}; {remedy}")

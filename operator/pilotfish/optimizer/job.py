@@ -1,0 +1,243 @@
+"""`pilotfish-job fetch|optimize|install`: what the containers run.
+
+Always leaves a termination message, whatever happens. Imports stay light: `fetch` and `install` never load ONNX or torch.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+
+from pilotfish.api.report import (
+    INSTALL_ENV,
+    JOB_ENV,
+    USER_ERROR_EXIT_CODE,
+    InstallInput,
+    JobInput,
+    OptimizerReason,
+    Outcome,
+    SourceRecord,
+    TerminationMessage,
+    encode_termination_message,
+    one_line,
+)
+from pilotfish.optimizer.errors import Interrupted, OptimizerError, from_os_error
+
+if TYPE_CHECKING:
+    from pilotfish.optimizer.fetch import Fetched
+    from pilotfish.optimizer.progress import Progress
+
+_Input = TypeVar("_Input", JobInput, InstallInput)
+
+_SIGTERM_EXIT = 143
+SOURCE_NOTE = "source.json"
+SAMPLES_NOTE = "samples.json"
+SAMPLES_FOLDER = "samples"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mounts:
+    """Where the pod's volumes are."""
+
+    store: Path
+    work: Path
+    source: Path
+    config: Path
+    models: Path
+    run: Path
+    termination_log: Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 10 (do not retry), 1 (may be retried) or 143 (told to stop)."""
+    args = _parser().parse_args(argv)
+    mounts = Mounts(**{key: value for key, value in vars(args).items() if key != "command"})
+    command = {"fetch": run_fetch, "optimize": run_optimize, "install": run_install}[args.command]
+    signal.signal(signal.SIGTERM, _interrupt)
+    message, code = _guarded(command, mounts)
+    _leave(message, mounts.termination_log)
+    stream = sys.stdout if code == 0 else sys.stderr
+    print(f"{message.outcome.value}: {message.reason.value}: {message.message}", file=stream, flush=True)
+    return code
+
+
+def run_fetch(mounts: Mounts) -> TerminationMessage:
+    """Bring the source (and the samples) into reach of the optimize container."""
+    from pilotfish.optimizer.package import find_artifact
+    from pilotfish.optimizer.progress import FETCH_STAGES, Progress
+
+    job = _input(JobInput, JOB_ENV)
+    manifest = find_artifact(mounts.store, job.recipe_key)
+    if manifest is not None:
+        return _succeeded("the artifact of this recipe is in the store: nothing to fetch", manifest.source, reused=True)
+    progress = Progress(FETCH_STAGES)
+    with progress.stage("fetch", job.model.uri):
+        fetched = _fetch_one(
+            job.model.uri,
+            store=mounts.store,
+            digest=job.model.digest,
+            mounts=mounts,
+            secret="credentials",
+            progress=progress,
+        )
+    _write_note(mounts.work / SOURCE_NOTE, fetched)
+    if job.model.samples is not None:
+        with progress.stage("samples", job.model.samples.uri):
+            samples = _fetch_one(
+                job.model.samples.uri,
+                store=mounts.work / SAMPLES_FOLDER,
+                digest=None,
+                mounts=mounts,
+                secret="samples-credentials",
+                progress=progress,
+            )
+        _write_note(mounts.work / SAMPLES_NOTE, samples)
+    return _succeeded(f"fetched {fetched.record.bytes} bytes, {fetched.record.digest}", fetched.record)
+
+
+def run_optimize(mounts: Mounts) -> TerminationMessage:
+    """The whole run on what `fetch` brought."""
+    from pilotfish.optimizer.pipeline import Run, finished, optimize
+
+    job = _input(JobInput, JOB_ENV)
+    if (result := finished(mounts.store, job.recipe_key)) is not None:
+        return result
+    source = _read_note(mounts.work / SOURCE_NOTE)
+    if source is None:
+        raise OptimizerError(OptimizerReason.INPUT_INVALID, "no source was fetched; run `pilotfish-job fetch` first")
+    samples = _read_note(mounts.work / SAMPLES_NOTE)
+    run = Run(
+        job=job,
+        source=source,
+        samples=samples.entry if samples else None,
+        store=mounts.store,
+        work=mounts.work / "optimize",
+    )
+    return optimize(run)
+
+
+def run_install(mounts: Mounts) -> TerminationMessage:
+    """Put the artifact where Triton reads it, proven by its digest."""
+    from pilotfish.optimizer.install import install
+
+    order = _input(InstallInput, INSTALL_ENV)
+    files = install(order, store=mounts.store, models=mounts.models, config=mounts.config)
+    return _succeeded(f"installed {files} files of {order.digest}", None)
+
+
+def _fetch_one(
+    uri: str, *, store: Path, digest: str | None, mounts: Mounts, secret: str, progress: "Progress"
+) -> "Fetched":
+    from pilotfish.optimizer.fetch import Limits, fetch
+    from pilotfish.optimizer.open_remote import Places, open_remote
+
+    places = Places(source=mounts.source, credentials=mounts.run / secret)
+    return fetch(
+        lambda: open_remote(uri, places), uri=uri, store=store, digest=digest, limits=Limits(), progress=progress
+    )
+
+
+def _succeeded(message: str, source: SourceRecord | None, *, reused: bool = False) -> TerminationMessage:
+    reason = OptimizerReason.ARTIFACT_REUSED if reused else OptimizerReason.SUCCEEDED
+    return TerminationMessage(outcome=Outcome.SUCCEEDED, reason=reason, message=message, source=source)
+
+
+def _guarded(command: Callable[[Mounts], TerminationMessage], mounts: Mounts) -> tuple[TerminationMessage, int]:
+    """Run a command; every way to fail becomes a message and an exit code."""
+    try:
+        return command(mounts), 0
+    except OptimizerError as error:
+        return _failed(error.reason, error.message), error.exit_code
+    except Interrupted:
+        sentence = (
+            "told to stop before the end (deadline, eviction or deletion); a retry goes on from the fetched source"
+        )
+        return _failed(OptimizerReason.INTERRUPTED, sentence), _SIGTERM_EXIT
+    except MemoryError:
+        sentence = "not enough memory; raise spec.optimization.resources.memory"
+        return _failed(OptimizerReason.OPTIMIZER_OUT_OF_MEMORY, sentence), USER_ERROR_EXIT_CODE
+    except OSError as error:
+        traceback.print_exc()
+        failure = from_os_error(error, doing="running")
+        return _failed(failure.reason, failure.message), failure.exit_code
+    except Exception as error:  # noqa: BLE001 - the message must be written whatever happens
+        traceback.print_exc()
+        sentence = f"unexpected {type(error).__name__}: {error}; the container's log has the details"
+        return _failed(OptimizerReason.INTERNAL_ERROR, sentence), 1
+
+
+def _failed(reason: OptimizerReason, sentence: str) -> TerminationMessage:
+    return TerminationMessage(outcome=Outcome.FAILED, reason=reason, message=one_line(sentence))
+
+
+def _leave(message: TerminationMessage, path: Path) -> None:
+    try:
+        path.write_text(encode_termination_message(message))
+    except OSError as error:
+        print(f"cannot write {path}: {error}", file=sys.stderr, flush=True)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Interrupted
+
+
+def _input(kind: type[_Input], variable: str) -> _Input:
+    text = os.environ.get(variable)
+    if text is None:
+        raise OptimizerError(OptimizerReason.INPUT_INVALID, f"the environment has no {variable}")
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise OptimizerError(
+            OptimizerReason.INPUT_INVALID, f"{variable} is invalid at {where}: {first['msg']}"
+        ) from error
+
+
+def _write_note(path: Path, fetched: "Fetched") -> None:
+    note = {"record": fetched.record.to_wire(), "path": str(fetched.path), "entry": str(fetched.entry)}
+    path.write_text(json.dumps(note))
+
+
+def _read_note(path: Path) -> "Fetched | None":
+    from pilotfish.optimizer.fetch import Fetched
+
+    if not path.is_file():
+        return None
+    note = json.loads(path.read_text())
+    return Fetched(
+        record=SourceRecord.model_validate(note["record"]), path=Path(note["path"]), entry=Path(note["entry"])
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pilotfish-job", description="What Pilotfish's containers run.")
+    parser.add_argument("command", choices=("fetch", "optimize", "install"))
+    for name, default in _DEFAULTS.items():
+        parser.add_argument(f"--{name}", type=Path, default=Path(default), help=f"default: {default}")
+    return parser
+
+
+_DEFAULTS = {
+    "store": "/store",
+    "work": "/work",
+    "source": "/source",
+    "config": "/config",
+    "models": "/models",
+    "run": "/var/run/pilotfish",
+    "termination-log": "/dev/termination-log",
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

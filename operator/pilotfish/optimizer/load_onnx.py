@@ -1,0 +1,160 @@
+"""Load an ONNX model: checked before it is run, its signature found by running it."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.checker
+
+from pilotfish.api.model import ModelFormat
+from pilotfish.api.report import ModelSignature
+from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.model import LoadedModel
+from pilotfish.optimizer.onnx_runtime import OnnxRunner
+from pilotfish.optimizer.progress import size_text
+from pilotfish.optimizer.shapes import as_batched, find_example
+
+MAX_TENSOR_BYTES = 16 * 1024**3
+_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
+
+
+def load_onnx(path: Path, *, threads: int) -> LoadedModel:
+    """Check and open an ONNX file.
+
+    Raises:
+        OptimizerError: UnsafeModel (external data outside the folder, tensors declared larger than their bytes),
+            ModelInvalid (the checker or ONNX Runtime refuses it), SignatureMissing (free dimensions that no guess fits).
+    """
+    proto = check_onnx(path)
+    try:
+        runner = OnnxRunner(path, threads=threads, optimize=False)
+        declared = runner.declared()
+    except ValueError as error:
+        raise OptimizerError(Reason.MODEL_INVALID, f"{path.name}: {error}") from error
+    except Exception as error:
+        raise OptimizerError(
+            Reason.MODEL_INVALID, f"ONNX Runtime cannot load {path.name}: {error}; export it again for a common opset"
+        ) from error
+    return LoadedModel(
+        format=ModelFormat.ONNX,
+        variant="original-onnx",
+        runner=runner,
+        signature=declared,
+        onnx=path,
+        bounds=embedding_bounds(proto),
+    )
+
+
+def settle_signature(model: LoadedModel, *, hint: dict[str, tuple[int, ...]]) -> LoadedModel:
+    """The model with its batch dimension recognised and an example shape for every free dimension.
+
+    `hint` gives full input shapes that are known to work, from samples.
+    """
+    runner = model.runner
+    if not isinstance(runner, OnnxRunner):
+        raise TypeError("only ONNX models settle their signature by their axes")
+    found = find_example(runner, model.signature, axes=runner.axis_names(), bounds=model.bounds, hint=hint)
+    batched = as_batched(runner, found, bounds=model.bounds)
+    notes = model.notes
+    if not batched.batched:
+        fixed = [t.name for t in model.signature.inputs if not t.shape or t.shape[0] != -1]
+        why = (
+            f"input {fixed[0]!r} has no free first dimension"
+            if fixed
+            else "its answers do not follow the first dimension"
+        )
+        notes += (f"The model is served without batching: {why}.",)
+    return replace(model, signature=batched, notes=notes)
+
+
+def check_onnx(path: Path) -> Any:
+    """The graph without its external tensors, after every check that needs no execution."""
+    try:
+        proto = onnx.load(str(path), load_external_data=False)
+    except Exception as error:
+        raise OptimizerError(
+            Reason.MODEL_INVALID, f"{path.name} is no readable ONNX file ({error}); export it again"
+        ) from error
+    _check_domains(path, proto)
+    for tensor in _tensors(proto.graph):
+        _check_tensor(path, tensor)
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        text = str(error).splitlines()[0]
+        if "external" in text.lower() or "location" in text.lower() or "link" in text.lower():
+            raise OptimizerError(
+                Reason.UNSAFE_MODEL,
+                f"{path.name} refers to data outside its folder ({text}); keep its data file beside it",
+            ) from error
+        raise OptimizerError(Reason.MODEL_INVALID, f"{path.name} is not valid ONNX: {text}; export it again") from error
+    return proto
+
+
+def embedding_bounds(proto: Any) -> dict[str, int]:
+    """For every integer input that (perhaps cast) indexes a constant table: the table's length."""
+    sizes = {t.name: tuple(t.dims) for t in proto.graph.initializer}
+    origin = {value.name: value.name for value in proto.graph.input}
+    bounds: dict[str, int] = {}
+    for node in proto.graph.node:
+        if node.op_type in {"Cast", "Identity", "Unsqueeze", "Squeeze"} and node.input[0] in origin:
+            origin[node.output[0]] = origin[node.input[0]]
+        if node.op_type == "Gather" and node.input[0] in sizes and node.input[1] in origin:
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            name = origin[node.input[1]]
+            bounds[name] = min(bounds.get(name, 2**31), sizes[node.input[0]][axis])
+    return bounds
+
+
+def _check_domains(path: Path, proto: Any) -> None:
+    own = {function.domain for function in proto.functions}
+    for opset in proto.opset_import:
+        if opset.domain not in _DOMAINS and opset.domain not in own:
+            raise OptimizerError(
+                Reason.MODEL_INVALID,
+                f"{path.name} uses operators of {opset.domain!r}, which Triton's onnxruntime does not have; "
+                "export it with standard operators",
+            )
+
+
+def _tensors(graph: Any) -> list[Any]:
+    found = list(graph.initializer) + [s.values for s in graph.sparse_initializer]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                found.append(attribute.t)
+            for inner in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+                found += _tensors(inner)
+    return found
+
+
+def _check_tensor(path: Path, tensor: Any) -> None:
+    width = max(_bits(tensor.data_type), 1)
+    declared = math.prod(tensor.dims) * width // 8
+    if any(d < 0 for d in tensor.dims) or declared > MAX_TENSOR_BYTES:
+        raise OptimizerError(
+            Reason.UNSAFE_MODEL,
+            f"{path.name} declares the tensor {tensor.name!r} with shape {list(tensor.dims)} ({size_text(max(declared, 0))}); "
+            f"the limit is {size_text(MAX_TENSOR_BYTES)}",
+        )
+    if tensor.HasField("raw_data") and len(tensor.raw_data) != math.ceil(math.prod(tensor.dims) * width / 8):
+        raise OptimizerError(
+            Reason.UNSAFE_MODEL,
+            f"{path.name} declares the tensor {tensor.name!r} with shape {list(tensor.dims)} but holds "
+            f"{len(tensor.raw_data)} bytes for it; export it again",
+        )
+
+
+def _bits(data_type: int) -> int:
+    try:
+        return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize) * 8
+    except (KeyError, TypeError):
+        return 0
+
+
+def io_signature(path: Path) -> ModelSignature:
+    """Declared full shapes of a file, for reading back what an exporter wrote."""
+    return OnnxRunner(path, threads=1).declared()

@@ -1,0 +1,106 @@
+"""The same run on a person's machine: `pilotfish optimize -f model.yaml --out DIR`."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pilotfish.api.report import JobInput, JobServing, TerminationMessage
+from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.api.spec import ModelDeploymentSpec
+from pilotfish.optimizer.benchmark import BenchmarkPlan
+from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.fetch import Limits, fetch
+from pilotfish.optimizer.open_remote import Places, open_remote
+from pilotfish.optimizer.pipeline import Run, optimize
+from pilotfish.optimizer.progress import FETCH_STAGES, Progress
+
+
+def run_local(manifest: Path, out: Path, *, plan: BenchmarkPlan | None = None) -> TerminationMessage:
+    """Fetch and optimize what a ModelDeployment manifest describes; the store is `out`.
+
+    A relative `file:` uri is read from the manifest's folder.
+
+    Raises:
+        OptimizerError: the run's own failure, InputInvalid when the manifest is none.
+    """
+    document = _read(manifest)
+    spec = _spec(document)
+    name = str(document.get("metadata", {}).get("name") or manifest.stem)
+    uri = _resolve(spec.model.uri, manifest.parent)
+    progress = Progress(FETCH_STAGES)
+    with progress.stage("fetch", uri):
+        source = fetch(
+            lambda: open_remote(uri, Places()),
+            uri=uri,
+            store=out,
+            digest=spec.model.digest,
+            limits=Limits(),
+            progress=progress,
+        )
+    with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder:
+        samples = None
+        if spec.model.samples is not None:
+            with progress.stage("samples", spec.model.samples.uri):
+                where = _resolve(spec.model.samples.uri, manifest.parent)
+                samples = fetch(
+                    lambda: open_remote(where, Places()),
+                    uri=where,
+                    store=Path(folder) / "samples",
+                    digest=None,
+                    limits=Limits(),
+                    progress=progress,
+                ).entry
+        job = JobInput(
+            name=name,
+            revision="local",
+            recipe_key=_recipe_key(spec, source.record.digest),
+            model=spec.model,
+            optimization=spec.optimization,
+            serving=JobServing(max_batch_size=spec.serving.batching.max_batch_size, gpus=spec.serving.gpus.count),
+        )
+        return optimize(
+            Run(
+                job=job,
+                source=source,
+                samples=samples,
+                store=out,
+                work=Path(folder) / "work",
+                plan=plan or BenchmarkPlan(),
+            )
+        )
+
+
+def _read(manifest: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(manifest.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise OptimizerError(Reason.INPUT_INVALID, f"{manifest} cannot be read: {error}") from error
+    if not isinstance(document, dict) or document.get("kind") != "ModelDeployment":
+        raise OptimizerError(Reason.INPUT_INVALID, f"{manifest} is no ModelDeployment; give one object of that kind")
+    return document
+
+
+def _spec(document: dict[str, Any]) -> ModelDeploymentSpec:
+    try:
+        return ModelDeploymentSpec.model_validate(document.get("spec", {}))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise OptimizerError(Reason.INPUT_INVALID, f"spec.{where}: {first['msg']}") from error
+
+
+def _resolve(uri: str, folder: Path) -> str:
+    if "://" in uri:
+        return uri
+    return f"file://{(folder / uri.removeprefix('file:')).resolve()}"
+
+
+def _recipe_key(spec: ModelDeploymentSpec, digest: str) -> str:
+    """A name for the artifact that changes with the source's bytes and with what is asked of them."""
+    text = JobServing(max_batch_size=spec.serving.batching.max_batch_size, gpus=spec.serving.gpus.count).to_json()
+    intent = f"{digest}{spec.model.model_dump_json()}{spec.optimization.model_dump_json()}{text}"
+    return hashlib.sha256(intent.encode()).hexdigest()[:12]

@@ -1,0 +1,99 @@
+"""Write the artifact: a Triton model repository, the golden set, report and manifest; complete or not there at all."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from pilotfish.api.model_config import WARMUP_FOLDER, ServingConfig, render_model_config, warmup_file
+from pilotfish.api.report import ArtifactRecord, FileRecord, Manifest, ModelSignature, Report
+from pilotfish.optimizer.digest import folder_digest, hash_folder, total_bytes
+from pilotfish.optimizer.model import Candidate, Samples
+from pilotfish.optimizer.tensors import Array
+
+REPOSITORY = "model_repository"
+MANIFEST = "manifest.json"
+REPORT = "report.json"
+GOLDEN = "golden"
+_ALLOWED = ("model.onnx", "model.onnx.data", "model.pt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """A model repository on disk that is not yet in its final place."""
+
+    folder: Path
+    record: ArtifactRecord
+    files: tuple[FileRecord, ...]
+
+
+def write_repository(
+    winner: Candidate,
+    *,
+    name: str,
+    recipe_key: str,
+    signature: ModelSignature,
+    samples: Samples,
+    serving: ServingConfig,
+    folder: Path,
+) -> Packed:
+    """Lay out `model_repository/<name>` in `folder` and hash it. Only known file names are taken over."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    model = folder / REPOSITORY / name
+    (model / "1").mkdir(parents=True)
+    for file in sorted(winner.folder.iterdir()):
+        if file.name in _ALLOWED:
+            shutil.copyfile(file, model / "1" / file.name)
+    config = render_model_config(name=name, backend=winner.backend, signature=signature, serving=serving)
+    (model / "config.pbtxt").write_text(config)
+    (model / WARMUP_FOLDER).mkdir()
+    for index, spec in enumerate(signature.inputs):
+        (model / WARMUP_FOLDER / warmup_file(index)).write_bytes(
+            np.ascontiguousarray(samples.inputs[spec.name][0]).tobytes()
+        )
+    files = hash_folder(folder / REPOSITORY)
+    record = ArtifactRecord(
+        digest=folder_digest(files),
+        path=f"artifacts/{recipe_key}",
+        bytes=total_bytes(files),
+        format=winner.format,
+        precision=winner.precision,
+        variant=winner.variant,
+        backend=winner.backend,
+    )
+    return Packed(folder=folder, record=record, files=files)
+
+
+def write_golden(folder: Path, *, samples: Samples, reference: dict[str, Array]) -> None:
+    """The samples and the original's answers to them, for checks against the loaded server."""
+    target = folder / GOLDEN
+    target.mkdir()
+    save_file({n: np.ascontiguousarray(a) for n, a in samples.inputs.items()}, target / "inputs.safetensors")
+    save_file({n: np.ascontiguousarray(a) for n, a in reference.items()}, target / "outputs.safetensors")
+    if samples.labels is not None:
+        save_file({"labels": np.ascontiguousarray(samples.labels)}, target / "labels.safetensors")
+
+
+def finish(packed: Packed, *, report: Report, manifest: Manifest, target: Path) -> None:
+    """Write both documents and rename the folder into place; the manifest is the last file written."""
+    (packed.folder / REPORT).write_text(report.to_json(indent=2) + "\n")
+    (packed.folder / MANIFEST).write_text(manifest.to_json(indent=2) + "\n")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
+    packed.folder.rename(target)
+
+
+def find_artifact(store: Path, recipe_key: str) -> Manifest | None:
+    """The finished artifact of a recipe, its repository hashed again; None when there is none or it is damaged."""
+    folder = store / "artifacts" / recipe_key
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
+    except ValueError:
+        return None
+    return manifest if folder_digest(hash_folder(folder / REPOSITORY)) == manifest.artifact.digest else None

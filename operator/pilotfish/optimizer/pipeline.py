@@ -1,0 +1,249 @@
+"""The run inside the Job: load → samples → convert → verify → benchmark → select → package, and the message that says it.
+
+A recipe whose artifact is complete returns at once; anything that broke off starts over in fresh temporary folders.
+"""
+
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pilotfish.api.model_config import ServingConfig
+from pilotfish.api.report import (
+    Baseline,
+    CandidateReport,
+    JobInput,
+    Manifest,
+    OptimizerReason,
+    Report,
+    SourceRecord,
+    TerminationMessage,
+)
+from pilotfish.optimizer.benchmark import BenchmarkPlan, Measured, available_threads, benchmark
+from pilotfish.optimizer.candidates import Workshop, build_candidates
+from pilotfish.optimizer.environment import describe_environment
+from pilotfish.optimizer.errors import OptimizerError, from_os_error
+from pilotfish.optimizer.fetch import Fetched
+from pilotfish.optimizer.identify import Identified, identify
+from pilotfish.optimizer.load import load_model
+from pilotfish.optimizer.model import Candidate, LoadedModel, Samples
+from pilotfish.optimizer.package import find_artifact, finish, write_golden, write_repository
+from pilotfish.optimizer.progress import OPTIMIZE_STAGES, Progress
+from pilotfish.optimizer.prove import Proof, Prover
+from pilotfish.optimizer.samples import check_samples, generate_samples, read_samples, shape_hints
+from pilotfish.optimizer.select import select
+from pilotfish.optimizer.summary import make_message
+from pilotfish.optimizer.tensors import Array, sample_count
+from pilotfish.optimizer.worker import Subject, run_all
+
+DEFAULT_MAX_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run's input and places."""
+
+    job: JobInput
+    source: Fetched
+    samples: Path | None
+    store: Path
+    work: Path
+    plan: BenchmarkPlan = BenchmarkPlan()
+    progress: Progress = field(default_factory=lambda: Progress(OPTIMIZE_STAGES))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """The original with its golden set and what it answers."""
+
+    found: Identified
+    model: LoadedModel
+    samples: Samples
+    reference: dict[str, Array]
+    threads: int
+    max_batch: int
+    batch_sizes: tuple[int, ...]
+    source: SourceRecord
+
+
+def finished(store: Path, recipe_key: str) -> TerminationMessage | None:
+    """The result of a recipe that has its artifact already."""
+    manifest = find_artifact(store, recipe_key)
+    if manifest is None:
+        return None
+    return manifest.result.model_copy(update={"reason": OptimizerReason.ARTIFACT_REUSED})
+
+
+def optimize(run: Run) -> TerminationMessage:
+    """Everything from the source in the store to the artifact in the store.
+
+    Raises:
+        OptimizerError: with the reason and the sentence for the user.
+    """
+    if (result := finished(run.store, run.job.recipe_key)) is not None:
+        return result
+    run.work.mkdir(parents=True, exist_ok=True)
+    try:
+        ready = _prepare(run)
+        return _compete(run, ready)
+    except OSError as error:
+        raise from_os_error(error, doing="writing the artifact") from error
+
+
+def _prepare(run: Run) -> _Prepared:
+    spec, threads = run.job.model, available_threads(run.job.serving.cpu_threads)
+    with run.progress.stage("load", f"reading {run.source.entry.name}"):
+        found = identify(run.source.entry, work=run.work)
+        recorded = read_samples(run.samples) if run.samples else None
+        model = load_model(found, spec, threads=threads, hints=shape_hints(recorded))
+        if recorded is None and model.packed_samples:
+            recorded = dict(model.packed_samples)
+    with run.progress.stage("samples", "recorded" if recorded else "generated from the signature, seeded"):
+        if recorded is not None:
+            samples = check_samples(recorded, model.signature, where="the samples")
+        else:
+            samples = generate_samples(model.signature, bounds=model.bounds)
+        reference = _reference(model, samples)
+    asked = run.job.serving.max_batch_size
+    max_batch = max(1, DEFAULT_MAX_BATCH if asked is None else asked) if model.signature.batched else 1
+    sizes = tuple(b for b in run.job.optimization.batch_sizes if b <= max_batch) or (1,)
+    return _Prepared(
+        found=found,
+        model=model,
+        samples=samples,
+        reference=reference,
+        threads=threads,
+        max_batch=max_batch,
+        batch_sizes=sizes,
+        source=run.source.record.model_copy(update={"format": found.format.value}),
+    )
+
+
+def _reference(model: LoadedModel, samples: Samples) -> dict[str, Array]:
+    from pilotfish.optimizer.verify import reference_problem
+
+    try:
+        reference = run_all(model.runner, samples.inputs, batch=1, pad_to=0, batched=model.signature.batched)
+    except Exception as error:
+        where = "the samples" if samples.given else "inputs generated from the signature"
+        raise OptimizerError(
+            OptimizerReason.REFERENCE_INVALID,
+            f"the original fails on {where} ({str(error).splitlines()[0]}); give real inputs in spec.model.samples",
+        ) from error
+    if problem := reference_problem(reference):
+        raise OptimizerError(
+            OptimizerReason.REFERENCE_INVALID,
+            f"{problem}, so nothing can be compared with it; check the model and samples",
+        )
+    return reference
+
+
+def _compete(run: Run, ready: _Prepared) -> TerminationMessage:
+    shop = Workshop(
+        model=ready.model,
+        samples=ready.samples,
+        spec=run.job.optimization,
+        serving=run.job.serving,
+        folder=run.work / "candidates",
+        max_batch=ready.max_batch,
+    )
+    with run.progress.stage("convert"):
+        built = build_candidates(shop, say=lambda v: run.progress.step(0.5, f"building {v}", force=True))
+    with ExitStack() as stack:
+        prover = Prover(ready.model, ready.samples, ready.reference, run.job.optimization, run.work, ready, stack)
+        with run.progress.stage("verify", f"{sample_count(ready.samples.inputs)} samples against the original"):
+            proofs = [prover.prove(b, run.progress) for b in built]
+        with run.progress.stage(
+            "benchmark", f"{ready.threads} threads, batch {', '.join(map(str, ready.batch_sizes))}"
+        ):
+            measured = _measure(run, ready, proofs, stack, prover)
+    return _conclude(run, ready, proofs, measured)
+
+
+def _measure(run: Run, ready: _Prepared, proofs: list[Proof], stack: ExitStack, prover: Prover) -> dict[str, Measured]:
+    workers = {p.variant: p.worker for p in proofs if p.worker is not None}
+    same = next((p.variant for p in proofs if p.worker is not None and p.built.is_original), None)  # type: ignore[union-attr]
+    if same is None:
+        workers[ready.model.variant] = prover.start(_original_subject(run, ready, prover))
+    figures = benchmark(workers, batch_sizes=ready.batch_sizes, plan=run.plan, progress=run.progress)
+    if same is not None:  # the served bytes are the original's own: one measurement, a speed-up of exactly 1
+        figures[ready.model.variant] = figures[same]
+    return figures
+
+
+def _original_subject(run: Run, ready: _Prepared, prover: Prover) -> Subject:
+    kind = "onnx" if ready.model.onnx is not None else "original"
+    hints = {t.name: list(ready.samples.inputs[t.name].shape[1:]) for t in ready.model.signature.inputs}
+    source = {
+        "format": ready.found.format.value,
+        "pack": str(ready.found.pack) if ready.found.pack else None,
+        "spec": run.job.model.to_wire(),
+        "hints": hints,
+    }
+    path = ready.model.onnx if ready.model.onnx is not None else ready.found.path
+    return prover.subject(kind, path, source=source)
+
+
+def _conclude(run: Run, ready: _Prepared, proofs: list[Proof], measured: dict[str, Measured]) -> TerminationMessage:
+    baseline = measured[ready.model.variant]
+    reports = tuple(p.report(measured.get(p.variant), baseline) for p in proofs)
+    plain = tuple(p.variant for p in proofs if p.variant.endswith("-fp32"))
+    winner, why = select(reports, run.job.optimization, fallback=plain)
+    chosen = next(p.built for p in proofs if p.variant == winner)
+    if not isinstance(chosen, Candidate):
+        raise TypeError(f"{winner} was never built")
+    with run.progress.stage("package", f"{winner} wins"):
+        return _package(run, ready, reports, chosen, why, baseline)
+
+
+def _package(
+    run: Run, ready: _Prepared, reports: tuple[CandidateReport, ...], chosen: Candidate, why: str, baseline: Measured
+) -> TerminationMessage:
+    job, partial = run.job, run.store / "artifacts" / f".partial-{run.job.recipe_key}"
+    serving = ServingConfig(max_batch_size=ready.max_batch, gpu=job.serving.gpus > 0, intra_op_threads=ready.threads)
+    packed = write_repository(
+        chosen,
+        name=job.name,
+        recipe_key=job.recipe_key,
+        signature=ready.model.signature,
+        samples=ready.samples,
+        serving=serving,
+        folder=partial,
+    )
+    write_golden(partial, samples=ready.samples, reference=ready.reference)
+    report = Report(
+        name=job.name,
+        recipe_key=job.recipe_key,
+        source=ready.source,
+        recipe={"model": job.model.to_wire(), "optimization": job.optimization.to_wire()},
+        environment=describe_environment(ready.threads),
+        samples="Given" if ready.samples.given else "Generated",
+        sample_count=sample_count(ready.samples.inputs),
+        seed=ready.samples.seed,
+        signature=ready.model.signature,
+        baseline=Baseline(
+            variant=ready.model.variant,
+            runtime=ready.model.runner.runtime,
+            measurements=baseline.measurements,
+            peak_memory_bytes=baseline.peak_memory_bytes,
+        ),
+        candidates=reports,
+        winner=chosen.variant,
+        artifact=packed.record,
+        files=packed.files,
+        notes=(*ready.model.notes, *chosen.notes, why),
+        stages=tuple(run.progress.timings),
+    )
+    message = make_message(report)
+    manifest = Manifest(
+        recipe_key=job.recipe_key,
+        source=ready.source,
+        artifact=packed.record,
+        signature=ready.model.signature,
+        files=packed.files,
+        environment=report.environment,
+        result=message,
+    )
+    finish(packed, report=report, manifest=manifest, target=run.store / "artifacts" / job.recipe_key)
+    shutil.rmtree(run.work / "candidates", ignore_errors=True)
+    return message

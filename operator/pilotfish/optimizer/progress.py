@@ -1,0 +1,76 @@
+"""Progress for people and for log readers: stage, percent, elapsed, remaining. Writes lines and nothing else."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from pilotfish.api.report import StageTiming
+
+OPTIMIZE_STAGES = {"load": 10, "samples": 3, "convert": 25, "verify": 12, "benchmark": 40, "package": 10}
+FETCH_STAGES = {"fetch": 90, "samples": 10}
+
+
+@dataclass(slots=True)
+class Progress:
+    """Prints one line per event; the share of each stage is its weight over the sum of weights."""
+
+    weights: dict[str, int]
+    out: TextIO | None = None
+    clock: Callable[[], float] = time.monotonic
+    every: float = 1.0
+    timings: list[StageTiming] = field(default_factory=list)
+    _started: float = 0.0
+    _stage: str = ""
+    _before: float = 0.0
+    _printed: float = -1e9
+
+    def __post_init__(self) -> None:
+        """Start the watch."""
+        self._started = self.clock()
+
+    @contextmanager
+    def stage(self, name: str, what: str = "") -> Iterator[None]:
+        """Run one stage, announce it and record how long it took."""
+        total = sum(self.weights.values())
+        names = list(self.weights)
+        self._before = 100 * sum(self.weights[n] for n in names[: names.index(name)]) / total
+        self._stage = name
+        began = self.clock()
+        self._line(self._before, what or "started")
+        yield
+        self.timings.append(StageTiming(stage=name, seconds=round(self.clock() - began, 3)))
+        self._line(self._before + 100 * self.weights[name] / total, f"done in {self.clock() - began:.1f} s")
+
+    def step(self, done: float, what: str, *, force: bool = False) -> None:
+        """Say how far the running stage is; `done` from 0 to 1. At most one line per `every` seconds unless forced."""
+        if not force and self.clock() - self._printed < self.every:
+            return
+        share = 100 * self.weights[self._stage] / sum(self.weights.values())
+        self._line(self._before + share * min(max(done, 0.0), 1.0), what)
+
+    def _line(self, percent: float, what: str) -> None:
+        now = self.clock()
+        self._printed = now
+        elapsed = now - self._started
+        left = f"about {clock_text(elapsed * (100 - percent) / percent)} left" if percent >= 10 else "estimating"  # noqa: PLR2004
+        text = f"{percent:3.0f} %  {self._stage:<9}  {what}  ({clock_text(elapsed)} elapsed, {left})"
+        print(text, file=self.out or sys.stdout, flush=True)  # noqa: T201 - the log is this program's voice
+
+
+def clock_text(seconds: float) -> str:
+    """Seconds as m:ss."""
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+def size_text(count: int) -> str:
+    """Bytes for people."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

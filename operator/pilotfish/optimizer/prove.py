@@ -1,0 +1,167 @@
+"""Put each candidate into its serving runtime and compare its answers with the original's, in several batch sizes."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from pilotfish.api.optimization import ArtifactFormat, OptimizationSpec, Precision
+from pilotfish.api.report import CandidateReport, ErrorFigures, Verdict, one_line
+from pilotfish.optimizer.benchmark import Measured
+from pilotfish.optimizer.model import Candidate, FailedCandidate, LoadedModel, Samples
+from pilotfish.optimizer.progress import Progress
+from pilotfish.optimizer.tensors import Array
+from pilotfish.optimizer.verify import accuracy, bounds_for, check_answers, judge, measure_error
+from pilotfish.optimizer.worker import Subject
+from pilotfish.optimizer.workers import Worker, WorkerError
+
+
+class Setting(Protocol):
+    """How the model will be served."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of a serving pod."""
+
+    @property
+    def max_batch(self) -> int:
+        """Largest batch; 1 when requests are not batched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What is known of one candidate before it is measured; `worker` runs only for an accepted one."""
+
+    built: Candidate | FailedCandidate
+    verdict: Verdict
+    reason: str | None
+    error: ErrorFigures | None = None
+    worker: Worker | None = None
+    runtime: str = ""
+
+    @property
+    def variant(self) -> str:
+        """Its name."""
+        return self.built.variant
+
+    def report(self, measured: Measured | None, baseline: Measured) -> CandidateReport:
+        """Its line in report.json."""
+        figures = measured or Measured()
+        speedup = None
+        if figures.measurements:
+            speedup = round(baseline.measurements[0].latency_ms.median / figures.measurements[0].latency_ms.median, 3)
+        return CandidateReport(
+            variant=self.variant,
+            format=self.built.format,
+            precision=self.built.precision,
+            runtime=self.runtime or _default_runtime(self.built.format),
+            bytes=self.built.bytes if isinstance(self.built, Candidate) else None,
+            verdict=self.verdict,
+            reason=self.reason,
+            error=self.error,
+            measurements=figures.measurements,
+            peak_memory_bytes=figures.peak_memory_bytes or None,
+            speedup=speedup,
+            contended=figures.contended,
+        )
+
+
+class Prover:
+    """Runs candidates on the golden set. Workers of accepted candidates stay open until `stack` is left."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        samples: Samples,
+        reference: dict[str, Array],
+        spec: OptimizationSpec,
+        work: Path,
+        setting: Setting,
+        stack: ExitStack,
+    ) -> None:
+        self._model, self._samples, self._reference, self._spec = model, samples, reference, spec
+        self._work, self._setting, self._stack = work, setting, stack
+        self._inputs = work / "samples.safetensors"
+        save_file({n: np.ascontiguousarray(a) for n, a in samples.inputs.items()}, self._inputs)
+
+    def subject(self, kind: str, path: Path, *, source: dict[str, Any] | None = None) -> Subject:
+        """What a worker needs to load a file."""
+        return Subject(
+            kind=kind,
+            path=str(path),
+            threads=self._setting.threads,
+            inputs=str(self._inputs),
+            outputs=tuple(t.name for t in self._model.signature.outputs),
+            batched=self._model.signature.batched,
+            source=source,
+        )
+
+    def start(self, subject: Subject) -> Worker:
+        """A worker that lives until the stack is left."""
+        return self._stack.enter_context(Worker(subject, work=self._work))
+
+    def prove(self, built: Candidate | FailedCandidate, progress: Progress) -> Proof:
+        """The verdict on one candidate."""
+        if isinstance(built, FailedCandidate):
+            return Proof(built=built, verdict=Verdict.FAILED, reason=built.reason)
+        progress.step(0.5, f"{built.variant} on {len(next(iter(self._samples.inputs.values())))} samples", force=True)
+        kind = "onnx" if built.format is ArtifactFormat.ONNX else "torchscript"
+        source = {"inputs": [t.to_wire() for t in self._model.signature.inputs]}
+        try:
+            worker = Worker(self.subject(kind, built.file, source=source), work=self._work)
+        except WorkerError as error:
+            return Proof(built=built, verdict=Verdict.FAILED, reason=one_line(f"it does not load: {error}", limit=300))
+        try:
+            proof = self._examine(built, worker)
+        except WorkerError as error:
+            worker.close()
+            return Proof(built=built, verdict=Verdict.FAILED, reason=one_line(f"it does not run: {error}", limit=300))
+        if proof.worker is None:
+            worker.close()
+        else:
+            self._stack.enter_context(worker)
+        return proof
+
+    def _examine(self, built: Candidate, worker: Worker) -> Proof:
+        answers = worker.run(batch=1)
+        if problem := check_answers(answers, self._reference):
+            return Proof(built=built, verdict=Verdict.REFUSED, reason=problem, runtime=worker.runtime)
+        batches = []
+        for batch, pad_to in self._batches():
+            others = worker.run(batch=batch, pad_to=pad_to)
+            if problem := check_answers(others, self._reference):
+                reason = f"in batches of {pad_to or batch} {problem}"
+                return Proof(built=built, verdict=Verdict.REFUSED, reason=reason, runtime=worker.runtime)
+            batches.append(others)
+        error = measure_error(answers, self._reference, batches)
+        reason = self._judge(built.precision, error, answers)
+        if reason is not None:
+            return Proof(built=built, verdict=Verdict.REFUSED, reason=reason, error=error, runtime=worker.runtime)
+        return Proof(
+            built=built, verdict=Verdict.ACCEPTED, reason=None, error=error, worker=worker, runtime=worker.runtime
+        )
+
+    def _batches(self) -> list[tuple[int, int]]:
+        """(batch, padded to): pairs, the largest batch, and a short batch filled up to the largest."""
+        top = self._setting.max_batch
+        return [] if top == 1 else [(b, 0) for b in sorted({2, top})] + [(max(1, top - 1), top)]
+
+    def _judge(self, precision: Precision, error: ErrorFigures, answers: dict[str, Array]) -> str | None:
+        tolerance = self._spec.tolerance
+        bounds = bounds_for(precision, tolerance, given=self._samples.given, batching=self._setting.max_batch > 1)
+        if problem := judge(error, bounds):
+            return problem
+        if bounds.metric_drop is None or self._samples.labels is None:
+            return None
+        before = accuracy(self._reference, self._samples.labels, self._model.signature)
+        after = accuracy(answers, self._samples.labels, self._model.signature)
+        if before - after > bounds.metric_drop:
+            return f"accuracy falls from {before:.4g} to {after:.4g}, more than maxMetricDrop {bounds.metric_drop:g}"
+        return None
+
+
+def _default_runtime(fmt: ArtifactFormat) -> str:
+    return "onnxruntime" if fmt is ArtifactFormat.ONNX else "torch"

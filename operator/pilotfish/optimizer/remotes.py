@@ -1,0 +1,249 @@
+"""The places a source can come from, behind one small interface: list files, read one from an offset.
+
+Nothing here parses what it reads. Every failure is an OptimizerError that names the uri.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.optimizer.errors import OptimizerError
+
+CHUNK = 1024 * 1024
+TIMEOUT = (10.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFile:
+    """One file: path relative to the source's root, size when known, a version that changes with the bytes."""
+
+    path: str
+    size: int | None
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What lies at a uri; `single` is true when the uri names one file."""
+
+    files: tuple[RemoteFile, ...]
+    single: bool
+
+
+class Remote(Protocol):
+    """Where files come from."""
+
+    def listing(self) -> Listing:
+        """All files at the uri."""
+
+    def read(self, file: RemoteFile, offset: int) -> Iterator[bytes]:
+        """The file's bytes from `offset` on; raises TruncatedReadError when fewer come than were promised."""
+
+
+class TruncatedReadError(Exception):
+    """The connection ended early; reading on from where it stopped may work."""
+
+
+class RestartedReadError(Exception):
+    """The server started again from byte 0 (no ranges, or the bytes changed)."""
+
+
+def safe_relative(path: str, *, uri: str) -> str:
+    """The path, checked to stay below the folder it is written to."""
+    pure = PurePosixPath(path)
+    if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
+        raise OptimizerError(Reason.UNSAFE_MODEL, f"{uri} lists a file {path!r} that leaves its folder; remove it")
+    return pure.as_posix()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRemote:
+    """A file or folder on this machine; links are followed only inside `fence`."""
+
+    root: Path
+    fence: Path
+    uri: str
+
+    def listing(self) -> Listing:
+        """All regular files."""
+        if not self.root.exists():
+            raise OptimizerError(Reason.SOURCE_NOT_FOUND, f"nothing at {self.uri}; check the path in spec.model.uri")
+        if self.root.is_file():
+            return Listing(files=(self._file(self.root, self.root.name),), single=True)
+        found = [p for p in sorted(self.root.rglob("*")) if not p.is_dir() or p.is_symlink()]
+        files = tuple(self._file(p, p.relative_to(self.root).as_posix()) for p in found)
+        return Listing(files=files, single=False)
+
+    def read(self, file: RemoteFile, offset: int) -> Iterator[bytes]:
+        """The file's bytes."""
+        path = self.root if self.root.is_file() else self.root / file.path
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            while block := stream.read(CHUNK):
+                yield block
+
+    def _file(self, path: Path, name: str) -> RemoteFile:
+        real = path.resolve()
+        if not real.is_relative_to(self.fence.resolve()):
+            raise OptimizerError(
+                Reason.UNSAFE_MODEL,
+                f"{name} in {self.uri} links to a place outside; copy the file itself into the folder",
+            )
+        if not real.is_file():
+            raise OptimizerError(Reason.UNSAFE_MODEL, f"{name} in {self.uri} is not a regular file; remove it")
+        stat = real.stat()
+        return RemoteFile(
+            path=safe_relative(name, uri=self.uri), size=stat.st_size, version=f"{stat.st_size}-{stat.st_mtime_ns}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRemote:
+    """One file behind http(s), read with Range so that a broken download goes on where it stopped."""
+
+    uri: str
+    session: Any
+
+    def listing(self) -> Listing:
+        """The one file; its size when the server says it."""
+        name = PurePosixPath(unquote(urlsplit(self.uri).path)).name
+        if not name or self.uri.endswith("/"):
+            raise OptimizerError(
+                Reason.SOURCE_UNSUPPORTED, f"{self.uri} is a folder, and http has none; serve one file, .zip or .tar.gz"
+            )
+        with self._get({"Range": "bytes=0-0", "Accept-Encoding": "identity"}) as reply:
+            ranged = re.fullmatch(r"bytes 0-0/(\d+)", reply.headers.get("Content-Range", ""))
+            size = ranged.group(1) if ranged else reply.headers.get("Content-Length")
+            version = reply.headers.get("ETag") or reply.headers.get("Last-Modified")
+        size_known = int(size) if size is not None else None
+        return Listing(
+            files=(RemoteFile(path=safe_relative(name, uri=self.uri), size=size_known, version=version),), single=True
+        )
+
+    def read(self, file: RemoteFile, offset: int) -> Iterator[bytes]:
+        """The bytes from `offset` on; RestartedReadError when the server does not honour the range."""
+        import requests
+
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if file.version and not file.version.startswith("W/"):
+                headers["If-Range"] = file.version
+        with self._get(headers) as reply:
+            if offset and reply.status_code != requests.codes.partial_content:
+                raise RestartedReadError
+            try:
+                yield from reply.iter_content(CHUNK)
+            except requests.RequestException as error:
+                raise TruncatedReadError(str(error)) from error
+
+    def _get(self, headers: dict[str, str]) -> Any:
+        import requests
+
+        try:
+            reply = self.session.get(self.uri, headers=headers, stream=True, timeout=TIMEOUT)
+        except requests.RequestException as error:
+            raise OptimizerError(
+                Reason.SOURCE_UNREACHABLE, f"cannot reach {self.uri} ({type(error).__name__}); check host and network"
+            ) from error
+        _check_status(reply.status_code, uri=self.uri)
+        return reply
+
+
+def _check_status(status: int, *, uri: str) -> None:
+    if status in {200, 206}:
+        return
+    if status in {404, 410}:
+        raise OptimizerError(Reason.SOURCE_NOT_FOUND, f"nothing at {uri} (HTTP {status}); check spec.model.uri")
+    if status in {401, 403}:
+        raise OptimizerError(
+            Reason.SOURCE_FORBIDDEN, f"{uri} refuses access (HTTP {status}); check spec.model.credentials.secretName"
+        )
+    raise OptimizerError(Reason.SOURCE_UNREACHABLE, f"{uri} answers HTTP {status}; try again when the server is well")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FsspecRemote:
+    """A file or folder behind any fsspec file system (s3, gs, az)."""
+
+    uri: str
+    filesystem: Any
+    root: str
+
+    def listing(self) -> Listing:
+        """All objects below the uri."""
+        with translated(self.uri):
+            info = self._info()
+            if info is not None and info["type"] == "file":
+                return Listing(files=(self._file(PurePosixPath(self.root).name, info),), single=True)
+            found = self.filesystem.find(self.root, detail=True)
+        prefix = self.root.rstrip("/") + "/"
+        files = tuple(
+            self._file(path.removeprefix(prefix), entry)
+            for path, entry in sorted(found.items())
+            if entry["type"] == "file" and not path.endswith("/")
+        )
+        if not files:
+            raise OptimizerError(
+                Reason.SOURCE_NOT_FOUND, f"nothing at {self.uri}; check bucket and path in spec.model.uri"
+            )
+        return Listing(files=files, single=False)
+
+    def read(self, file: RemoteFile, offset: int) -> Iterator[bytes]:
+        """The object's bytes."""
+        single = PurePosixPath(self.root).name == file.path and self._is_file()
+        path = self.root if single else f"{self.root.rstrip('/')}/{file.path}"
+        with translated(self.uri), self.filesystem.open(path, "rb") as stream:
+            stream.seek(offset)
+            while block := stream.read(CHUNK):
+                yield block
+
+    def _info(self) -> Any:
+        if self.uri.endswith("/"):
+            return None
+        try:
+            return self.filesystem.info(self.root)
+        except FileNotFoundError:
+            return None
+
+    def _is_file(self) -> bool:
+        info = self._info()
+        return info is not None and info["type"] == "file"
+
+    def _file(self, path: str, info: Any) -> RemoteFile:
+        version = info.get("ETag") or info.get("etag") or info.get("LastModified")
+        return RemoteFile(path=safe_relative(path, uri=self.uri), size=info.get("size"), version=str(version))
+
+
+class translated:  # noqa: N801 - used like a function
+    """Turns the errors of a remote file system into ours."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def __enter__(self) -> None:
+        """Nothing to open."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, _trace: Any) -> None:
+        """Raise the OptimizerError that `error` means."""
+        if error is None or isinstance(error, OptimizerError) or not isinstance(error, Exception):
+            return
+        if isinstance(error, GeneratorExit):
+            return
+        if isinstance(error, FileNotFoundError):
+            raise OptimizerError(Reason.SOURCE_NOT_FOUND, f"nothing at {self._uri}; check spec.model.uri") from error
+        if isinstance(error, PermissionError) or type(error).__name__ in {
+            "NoCredentialsError",
+            "PartialCredentialsError",
+        }:
+            raise OptimizerError(
+                Reason.SOURCE_FORBIDDEN,
+                f"{self._uri} refuses access ({error}); check spec.model.credentials.secretName and its keys",
+            ) from error
+        raise OptimizerError(
+            Reason.SOURCE_UNREACHABLE, f"cannot read {self._uri}: {type(error).__name__}: {error}"
+        ) from error

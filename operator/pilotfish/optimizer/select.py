@@ -1,0 +1,79 @@
+"""Choose: the best accepted candidate by the objective; a lead inside the noise goes to the simpler one."""
+
+from pilotfish.api.optimization import ArtifactFormat, Objective, OnNoCandidate, OptimizationSpec, Precision
+from pilotfish.api.report import CandidateReport, Verdict
+from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.optimizer.errors import OptimizerError
+
+MIN_GAIN = 0.10
+"""A lead below this is no win whatever the spread says."""
+_PRECISION = {Precision.FP32: 0, Precision.BF16: 1, Precision.FP16: 2, Precision.INT8: 3}
+_FORMAT = {ArtifactFormat.ONNX: 0, ArtifactFormat.TORCH_SCRIPT: 1}
+
+
+def select(
+    reports: tuple[CandidateReport, ...], spec: OptimizationSpec, *, fallback: tuple[str, ...]
+) -> tuple[str, str]:
+    """The winner's variant and a sentence why.
+
+    `fallback` are the plain conversions that may serve as "the original", best first.
+
+    Raises:
+        OptimizerError: ConversionFailed when nothing could be built, NoCandidateWithinTolerance when nothing is good
+            enough and spec.optimization.onNoCandidate says Fail or there is no plain conversion either.
+    """
+    accepted = [r for r in reports if r.verdict is Verdict.ACCEPTED and r.precision in spec.precisions]
+    if accepted:
+        return _best(accepted, spec.objective)
+    reasons = "; ".join(f"{r.variant}: {r.reason}" for r in reports if r.reason)
+    plain = [name for name in fallback if any(r.variant == name and r.verdict is Verdict.ACCEPTED for r in reports)]
+    if spec.on_no_candidate is OnNoCandidate.SERVE_ORIGINAL and plain:
+        return plain[
+            0
+        ], f"no candidate of the precisions asked for is within the tolerance ({reasons}): served as it came"
+    if all(r.verdict is Verdict.FAILED for r in reports):
+        raise OptimizerError(
+            Reason.CONVERSION_FAILED,
+            f"the model could not be converted to any format ({reasons}); export it as ONNX yourself",
+        )
+    raise OptimizerError(
+        Reason.NO_CANDIDATE_WITHIN_TOLERANCE,
+        f"no candidate answers like the original ({reasons}); widen spec.optimization.tolerance or allow FP32",
+    )
+
+
+def _best(accepted: list[CandidateReport], objective: Objective) -> tuple[str, str]:
+    ordered = sorted(accepted, key=_simplicity)
+    if objective is Objective.NONE:
+        return ordered[0].variant, "the objective is None: the simplest accepted candidate"
+    best = ordered[0]
+    for other in ordered[1:]:
+        if _beats(other, best, objective):
+            best = other
+    runner_up = min((r for r in ordered if r is not best), key=lambda r: _cost(r, objective), default=None)
+    if runner_up is None:
+        return best.variant, "the only accepted candidate"
+    if _cost(runner_up, objective) < _cost(best, objective):
+        return best.variant, f"{runner_up.variant} leads by less than the noise; the simpler one is kept"
+    return best.variant, f"best by {objective.value} of {len(accepted)} accepted candidates"
+
+
+def _simplicity(report: CandidateReport) -> tuple[int, int]:
+    return _PRECISION[report.precision], _FORMAT[report.format]
+
+
+def _cost(report: CandidateReport, objective: Objective) -> float:
+    """Smaller is better."""
+    if objective is Objective.SIZE:
+        return float(report.bytes or 0)
+    if objective is Objective.THROUGHPUT:
+        return 1 / max(m.throughput for m in report.measurements)
+    return report.measurements[0].latency_ms.median
+
+
+def _beats(challenger: CandidateReport, holder: CandidateReport, objective: Objective) -> bool:
+    """A win is a lead beyond both spreads and beyond the smallest gain that counts."""
+    if objective is Objective.SIZE:
+        return _cost(challenger, objective) < _cost(holder, objective) * (1 - MIN_GAIN)
+    spread = max(m.spread for r in (challenger, holder) for m in r.measurements)
+    return _cost(challenger, objective) < _cost(holder, objective) * (1 - max(MIN_GAIN, min(spread, 0.5)))

@@ -1,0 +1,161 @@
+"""Does a candidate answer like the original? Figures, tolerances, and the sentence when it does not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pilotfish.api.optimization import Precision, Tolerance
+from pilotfish.api.report import ErrorFigures, ModelSignature
+from pilotfish.optimizer.tensors import Array, is_float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What a candidate may differ by. None: not looked at."""
+
+    max_rel: float | None
+    max_abs: float | None
+    cosine: float | None
+    top1_agreement: float | None
+    batch_parity: float | None
+    metric_drop: float | None = None
+
+
+_DEFAULTS: dict[Precision, Bounds] = {
+    Precision.FP32: Bounds(max_rel=1e-4, max_abs=None, cosine=0.9999, top1_agreement=None, batch_parity=1e-4),
+    Precision.FP16: Bounds(max_rel=1e-2, max_abs=None, cosine=0.9995, top1_agreement=0.995, batch_parity=1e-2),
+    Precision.BF16: Bounds(max_rel=2e-2, max_abs=None, cosine=0.999, top1_agreement=0.995, batch_parity=2e-2),
+    Precision.INT8: Bounds(max_rel=5e-2, max_abs=None, cosine=0.995, top1_agreement=0.99, batch_parity=1e-2),
+}
+
+
+def bounds_for(precision: Precision, tolerance: Tolerance | None, *, given: bool, batching: bool) -> Bounds:
+    """The tolerance for one precision: the defaults, with what the user says in their place.
+
+    A user's maxAbs replaces the default relative bound. Agreement of generated samples says little about the task, so
+    the default asks for it only where samples were given; batch parity matters only where requests are batched.
+    """
+    base = _DEFAULTS[precision]
+    said = tolerance or Tolerance()
+    top1 = _number(said.top1_agreement)
+    return Bounds(
+        max_abs=_number(said.max_abs),
+        max_rel=base.max_rel if said.max_abs is None else None,
+        cosine=_number(said.cosine) if said.cosine is not None else base.cosine,
+        top1_agreement=top1 if top1 is not None else (base.top1_agreement if given else None),
+        batch_parity=base.batch_parity if batching else None,
+        metric_drop=_number(said.max_metric_drop) if said.metric is not None else None,
+    )
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(text)
+
+
+def check_answers(answers: Mapping[str, Array], reference: Mapping[str, Array]) -> str | None:
+    """The first thing that makes figures meaningless: a missing output, another shape or type, NaN or infinity."""
+    for name, wanted in reference.items():
+        value = answers.get(name)
+        if value is None:
+            return f"it has no output {name!r}"
+        if value.shape != wanted.shape:
+            return f"output {name!r} has shape {list(value.shape)} instead of {list(wanted.shape)}"
+        if value.dtype != wanted.dtype:
+            return f"output {name!r} is {value.dtype} instead of {wanted.dtype}"
+        if is_float(value) and not np.array_equal(np.isfinite(value), np.isfinite(wanted)):
+            return f"output {name!r} holds NaN or infinity where the original does not"
+    return None
+
+
+def reference_problem(reference: Mapping[str, Array]) -> str | None:
+    """Why the original's own answers cannot be a reference."""
+    for name, value in reference.items():
+        if is_float(value) and np.isnan(value).any():
+            return f"the original answers NaN in output {name!r}"
+    return None
+
+
+def measure_error(
+    answers: Mapping[str, Array], reference: Mapping[str, Array], batches: list[Mapping[str, Array]]
+) -> ErrorFigures:
+    """Worst figures over outputs and samples; `batches` are the candidate's answers in other batch sizes."""
+    pairs = [(answers[name], reference[name]) for name in reference]
+    return ErrorFigures(
+        max_abs=max(_max_abs(a, b) for a, b in pairs),
+        max_rel=max(_relative(a, b) for a, b in pairs),
+        cosine=min(_cosine(a, b) for a, b in pairs),
+        top1_agreement=_agreement(pairs),
+        batch_parity=max((_relative(b[n], answers[n]) for b in batches for n in reference), default=0.0),
+    )
+
+
+def judge(error: ErrorFigures, bounds: Bounds) -> str | None:
+    """None when within the bounds, else which figure is out and by how much."""
+    checks = (
+        ("largest absolute error", error.max_abs, bounds.max_abs, "above", "optimization.tolerance.maxAbs"),
+        ("relative error", error.max_rel, bounds.max_rel, "above", "the default for this precision"),
+        ("cosine similarity", error.cosine, bounds.cosine, "below", "optimization.tolerance.cosine"),
+        (
+            "top-1 agreement",
+            error.top1_agreement,
+            bounds.top1_agreement,
+            "below",
+            "optimization.tolerance.top1Agreement",
+        ),
+        ("difference between batch sizes", error.batch_parity, bounds.batch_parity, "above", "what batching allows"),
+    )
+    for what, value, bound, side, where in checks:
+        if value is None or bound is None:
+            continue
+        if (value > bound) if side == "above" else (value < bound):
+            return f"{what} {value:.3g} is {side} {bound:g} ({where})"
+    return None
+
+
+def accuracy(outputs: Mapping[str, Array], labels: Array, signature: ModelSignature) -> float:
+    """Share of samples whose first output is largest at the label."""
+    first = outputs[signature.outputs[0].name]
+    return float(np.mean(first.reshape(len(labels), -1).argmax(axis=1) == labels))
+
+
+def _finite(a: Array, b: Array) -> tuple[Array, Array]:
+    """Both as float64 and flat, without the places where the original itself is infinite."""
+    left, right = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    kept = np.isfinite(left) & np.isfinite(right)
+    return left[kept], right[kept]
+
+
+def _max_abs(a: Array, b: Array) -> float:
+    left, right = _finite(a, b)
+    return float(np.max(np.abs(left - right), initial=0.0))
+
+
+def _relative(a: Array, b: Array) -> float:
+    left, right = _finite(a, b)
+    norm = float(np.linalg.norm(right))
+    difference = float(np.linalg.norm(left - right))
+    return difference / norm if norm > 0 else difference
+
+
+def _cosine(a: Array, b: Array) -> float:
+    """Smallest cosine over samples; samples of one number or of zeros say nothing and count as equal."""
+    if not is_float(b):
+        return 1.0
+    left = np.nan_to_num(a.astype(np.float64)).reshape(len(a), -1)
+    right = np.nan_to_num(b.astype(np.float64)).reshape(len(b), -1)
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    usable = norms > 0
+    if right.shape[1] < 2 or not usable.any():  # noqa: PLR2004
+        return 1.0
+    return float(np.min((left * right).sum(axis=1)[usable] / norms[usable]))
+
+
+def _agreement(pairs: list[tuple[Array, Array]]) -> float | None:
+    """Smallest share of equal arg-max over outputs that look like scores: one float vector per sample."""
+    shares = [
+        float(np.mean(a.argmax(axis=1) == b.argmax(axis=1)))
+        for a, b in pairs
+        if is_float(b) and b.ndim == 2 and b.shape[1] > 1  # noqa: PLR2004
+    ]
+    return min(shares, default=None)

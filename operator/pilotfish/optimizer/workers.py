@@ -1,0 +1,100 @@
+"""The parent's side of a worker: start it, ask it, and turn its death into a sentence."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, cast
+
+from safetensors.numpy import load_file
+
+from pilotfish.optimizer.tensors import Array
+from pilotfish.optimizer.worker import Subject
+
+
+class WorkerError(Exception):
+    """The model could not be loaded or run; the text is the runtime's last line."""
+
+
+class Worker:
+    """A running worker. Use as a context manager: leaving it ends the process."""
+
+    def __init__(self, subject: Subject, *, work: Path) -> None:
+        self._work = work
+        self._errors = tempfile.TemporaryFile(dir=work)  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pilotfish.optimizer.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=_environment(subject.threads),
+        )
+        try:
+            self.runtime = str(self._ask(asdict(subject))["runtime"])
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """The worker itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the process."""
+        self.close()
+
+    def run(self, *, batch: int, pad_to: int = 0) -> dict[str, Array]:
+        """All samples through the model in calls of `batch`, optionally padded; raises WorkerError."""
+        target = self._work / f"outputs-{self._process.pid}.safetensors"
+        reply = self._ask({"do": "run", "batch": batch, "pad_to": pad_to, "to": str(target)})
+        if "error" in reply:
+            raise WorkerError(reply["error"])
+        outputs = dict(load_file(target))
+        target.unlink()
+        return outputs
+
+    def time(self, **request: float) -> dict[str, Any]:
+        """One round of timing: `times` in seconds, `waiting` as a share of the round, `peak` in bytes."""
+        return self._ask({"do": "time", **request})
+
+    def close(self) -> None:
+        """End the process and let go of its files."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                stream.close()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        writer, reader = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
+        try:
+            writer.write(json.dumps(request) + "\n")
+            writer.flush()
+            line = reader.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise WorkerError(self._last_words())
+        return cast("dict[str, Any]", json.loads(line))
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        self._errors.seek(0)
+        lines = [text for text in self._errors.read().decode(errors="replace").splitlines() if text.strip()]
+        if code < 0:
+            return f"the runtime was killed by {signal.Signals(-code).name}"
+        return lines[-1] if lines else f"the runtime ended with exit code {code}"
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Libraries that size their pools when they are loaded get the serving pod's thread count."""
+    pools = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    return {**os.environ, **pools, "PYTHONWARNINGS": "ignore"}
