@@ -3,49 +3,28 @@
 Only `on.event` handlers: they add no finalizer and no annotation to anything.
 """
 
-import logging
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, repeat
-from random import Random
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
 
 from pilotfish.adapters.connection import Credentials
-from pilotfish.adapters.kinds import PLURALS
 from pilotfish.api.base import GROUP, PLURAL, VERSION
 from pilotfish.controller.keys import Key, key_of, key_of_child
-from pilotfish.core import CHILD_KINDS, POD_KIND
-from pilotfish.names import FIELD_MANAGER, MANAGED_BY
+from pilotfish.controller.watching import CHILDREN, connection_info
 from pilotfish.ports import Body
-
-CHILDREN = tuple(
-    (group, version, PLURALS[api_version, kind])
-    for api_version, kind in (*CHILD_KINDS, POD_KIND)
-    for group, _, version in (api_version.rpartition("/"),)
-)
-"""(group, version, plural) of what is watched beside the ModelDeployments."""
-
-
-class EndlessBackoffs(Iterable[float]):
-    """1, 2, 4, … seconds, at most 30, for ever, each with up to a third more: kopf outlives any outage of the API."""
-
-    def __iter__(self) -> Iterator[float]:
-        jitter = Random()  # noqa: S311 - spreads load, guards nothing
-        for seconds in chain((1, 2, 4, 8, 16), repeat(30)):
-            yield seconds * jitter.uniform(1, 4 / 3)
 
 
 def make_registry(
-    *, enqueue: Callable[[Key], None], saw: Callable[[Body], None], login: Callable[[], Any]
+    *, enqueue: Callable[[Key], None], saw: Callable[[Body], None], login: Callable[[], Awaitable[Credentials]]
 ) -> kopf.OperatorRegistry:
     """All handlers.
 
-    enqueue asks for a pass, saw hears of every body that a watch delivers, login gives our Credentials.
+    enqueue asks for a pass, saw hears of every body that a watch delivers, login says who we are.
     """
     registry = kopf.OperatorRegistry()
 
-    @kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
+    @kopf.on.login(registry=registry, id="authenticate")
     async def authenticate(**_: Any) -> kopf.ConnectionInfo:
         return connection_info(await login())
 
@@ -64,44 +43,3 @@ def make_registry(
                 enqueue(key)
 
     return registry
-
-
-def make_settings() -> kopf.OperatorSettings:
-    """Settings of kopf: alone, silent, patient, and looking only at what is ours."""
-    settings = kopf.OperatorSettings()
-    settings.peering.standalone = True
-    settings.persistence.finalizer = f"{GROUP}/unused"
-    settings.networking.connect_timeout = 10
-    settings.networking.request_timeout = 30
-    settings.networking.error_backoffs = EndlessBackoffs()
-    settings.watching.server_timeout = 300
-    settings.watching.client_timeout = 330
-    settings.watching.inactivity_timeout = 70
-    settings.watching.chunk_size = 500
-    settings.watching.reconnect_backoff = 1.0
-    settings.queueing.worker_limit = None
-    settings.posting.enabled = False
-    settings.scanning.disabled = True
-    settings.process.ultimate_exiting_timeout = 20
-    for resource in CHILDREN:
-        settings.watching.label_selectors[resource] = f"{MANAGED_BY}={FIELD_MANAGER}"
-    return settings
-
-
-def connection_info(credentials: Credentials) -> kopf.ConnectionInfo:
-    """Let kopf talk to the same server as the same identity as our writes."""
-    scheme, _, token = (credentials.authorization or "").partition(" ")
-    return kopf.ConnectionInfo(
-        server=credentials.server,
-        ca_path=credentials.ca_path,
-        insecure=not credentials.verify,
-        certificate_path=credentials.certificate_path,
-        private_key_path=credentials.private_key_path,
-        scheme=scheme or None,
-        token=token or None,
-    )
-
-
-def quiet_libraries() -> None:
-    """Drop kopf's line about each handler's success: a pass logs its own decision."""
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)

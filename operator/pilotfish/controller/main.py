@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from pilotfish.adapters.connection import NoCluster, connect, credentials_of
 from pilotfish.adapters.kube import KubeCluster, SystemClock
-from pilotfish.controller import handlers
+from pilotfish.controller import handlers, watching
 from pilotfish.controller.fence import FencedCluster
 from pilotfish.controller.health import Health, limit, serving
 from pilotfish.controller.keys import Key
@@ -75,8 +75,7 @@ class Operator:
 
     async def run(self) -> None:
         """Until a signal (returns) or until this replica may not or cannot go on (raises)."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        self._take_signals()
         metrics.BUILD_INFO.labels(version=version("pilotfish")).set(1)
         metrics.QUEUE_LONGEST.set_function(self._queue.longest_running)
         self._health.ready.append(limit("the API server is silent", value=self._lease.silence, seconds=API_SILENCE))
@@ -88,6 +87,10 @@ class Operator:
             finally:
                 await self._lease.release()
                 await self._cluster.close()
+
+    def _take_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
 
     async def _unless_stopped(self, waiting: Coroutine[Any, Any, None]) -> bool:
         """Wait for it or for the signal; True when it came."""
@@ -135,12 +138,17 @@ class Operator:
         try:
             await asyncio.wait(parts.values(), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stop_kopf.set()
             self._queue.close()
-            parts["sweep"].cancel()
-            await asyncio.wait({parts["workers"], parts["watches"]}, timeout=GRACE)
-            for task in parts.values():
-                task.cancel()
+            stop_kopf.set()
+            for name in ("sweep", "signal"):
+                parts[name].cancel()
+            await asyncio.wait({parts["workers"]}, timeout=GRACE)
+            parts["workers"].cancel()
+            parts["lease"].cancel()
+            await self._lease.release()
+            # Nothing is written from here on, so the next replica need not wait for the streams to close.
+            await asyncio.wait({parts["watches"]}, timeout=GRACE)
+            parts["watches"].cancel()
             results = await asyncio.gather(*parts.values(), return_exceptions=True)
             metrics.REGISTRY.unregister(states)
         for result in results:
@@ -154,13 +162,20 @@ class Operator:
             saw=self._watched.saw,
             login=lambda: credentials_of(self._client),
         )
-        await kopf.operator(
+        ready = asyncio.Event()
+        watches = kopf.operator(
             registry=registry,
-            settings=handlers.make_settings(),
+            settings=watching.make_settings(),
             namespaces=namespaces,
             clusterwide=not namespaces,
             stop_flag=stop,
+            ready_flag=ready,
         )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watches)
+            await ready.wait()
+            # kopf has taken the process's signals for itself; its own way out is slower than ours.
+            self._take_signals()
 
     def _watch_health(self) -> None:
         sweeps = SWEEPS_MISSED * self._settings.resync
@@ -189,7 +204,7 @@ def main() -> None:
         problems = "; ".join(f"PILOTFISH_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         sys.exit(f"the settings are wrong: {problems}")
     logs.configure(level=settings.log_level, style=settings.log_format)
-    handlers.quiet_libraries()
+    watching.quiet_libraries()
     try:
         with suppress(KeyboardInterrupt):
             asyncio.run(run(settings))

@@ -6,11 +6,12 @@ Counters and histograms never carry an object's name; gauges about objects come 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+disable_created_metrics()
 REGISTRY = CollectorRegistry(auto_describe=True)
 """The operator's own registry: nothing that a library registers by itself leaks in."""
 

@@ -1,0 +1,72 @@
+"""How kopf watches: its settings, its identity, its patience. Must not handle anything."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
+from random import Random
+
+import kopf
+
+from pilotfish.adapters.connection import Credentials
+from pilotfish.adapters.kinds import PLURALS
+from pilotfish.api.base import GROUP
+from pilotfish.core import CHILD_KINDS, POD_KIND
+from pilotfish.names import FIELD_MANAGER, MANAGED_BY
+
+CHILDREN = tuple(
+    (group, version, PLURALS[api_version, kind])
+    for api_version, kind in (*CHILD_KINDS, POD_KIND)
+    for group, _, version in (api_version.rpartition("/"),)
+)
+"""(group, version, plural) of what is watched beside the ModelDeployments."""
+
+
+class EndlessBackoffs(Iterable[float]):
+    """1, 2, 4, … seconds, at most 30, for ever, each with up to a third more: kopf outlives any outage of the API."""
+
+    def __iter__(self) -> Iterator[float]:
+        jitter = Random()  # noqa: S311 - spreads load, guards nothing
+        for seconds in chain((1, 2, 4, 8, 16), repeat(30)):
+            yield seconds * jitter.uniform(1, 4 / 3)
+
+
+def make_settings() -> kopf.OperatorSettings:
+    """Settings of kopf: alone, silent, patient, and looking only at what is ours."""
+    settings = kopf.OperatorSettings()
+    settings.peering.standalone = True
+    settings.persistence.finalizer = f"{GROUP}/unused"
+    settings.networking.connect_timeout = 10
+    settings.networking.request_timeout = 30
+    settings.networking.error_backoffs = EndlessBackoffs()
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.inactivity_timeout = 70
+    settings.watching.chunk_size = 500
+    settings.watching.reconnect_backoff = 1.0
+    settings.queueing.worker_limit = None
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.process.ultimate_exiting_timeout = 20
+    for resource in CHILDREN:
+        settings.watching.label_selectors[resource] = f"{MANAGED_BY}={FIELD_MANAGER}"
+    return settings
+
+
+def connection_info(credentials: Credentials) -> kopf.ConnectionInfo:
+    """Let kopf talk to the same server as the same identity as our writes."""
+    scheme, _, token = (credentials.authorization or "").partition(" ")
+    return kopf.ConnectionInfo(
+        server=credentials.server,
+        ca_path=credentials.ca_path,
+        insecure=not credentials.verify,
+        certificate_path=credentials.certificate_path,
+        private_key_path=credentials.private_key_path,
+        scheme=scheme or None,
+        token=token or None,
+    )
+
+
+def quiet_libraries() -> None:
+    """Drop kopf's line about each handler's success: a pass logs its own decision."""
+    for name in ("kopf.objects", "kopf.activities"):
+        logging.getLogger(name).setLevel(logging.WARNING)
