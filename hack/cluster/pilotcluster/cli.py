@@ -2,6 +2,7 @@
 
 import argparse
 import fcntl
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,110 +10,194 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pilotcluster import api, native, node, processes, record, tools
+from pilotcluster import backend, processes, record, tools
 from pilotcluster.console import ClusterError, say, step
+from pilotcluster.native import Native
 from pilotcluster.paths import DEFAULT_NAME, Layout, layout_of, state_root
 from pilotcluster.processes import Process
-from pilotcluster.record import State
+from pilotcluster.record import Mode, Record, State
+
+DEFAULT_GPUS = 2
 
 
 @contextmanager
 def locked(layout: Layout) -> Iterator[None]:
-    """Only one command changes a cluster at a time."""
+    """Only one command changes a cluster at a time; the lock file goes with the cluster."""
     state_root().mkdir(parents=True, exist_ok=True)
     lock = layout.folder.with_name(f".{layout.name}.lock")
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-        if not layout.folder.exists():
-            lock.unlink(missing_ok=True)
+    while True:
+        with lock.open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                still_the_file = lock.stat().st_ino == os.fstat(handle.fileno()).st_ino
+            except FileNotFoundError:
+                continue
+            if not still_the_file:
+                continue
+            try:
+                yield
+            finally:
+                if not layout.folder.exists():
+                    lock.unlink(missing_ok=True)
+            return
 
 
 def up(args: argparse.Namespace) -> None:
-    """Bring the cluster up; a healthy one is left as it is."""
+    """bring the cluster up; a healthy one is left as it is"""
     layout = layout_of(args.name)
     sweep(keep=args.name)
     with locked(layout):
-        state = record.judge(layout)
-        if state is State.BROKEN:
-            with step(f"clean what an earlier cluster {args.name} left behind"):
-                native.down(layout)
-        if state is not State.RUNNING:
-            owner = owner_of(args.owner_pid)
-            if args.api_only:
-                current = native.up_api_only(layout, owner=owner)
-            else:
-                current = node.up(layout, gpu_count=args.gpus, owner=owner)
-            record.write(layout, replace(current, complete=True))
+        current = record.read(layout)
+        responsible = _responsible(current, api_only=args.api_only)
+        state = responsible.state(layout)
+        if state is State.RUNNING and current:
+            _use_running(layout, current, args)
+        else:
+            if state is State.BROKEN:
+                with step(f"clean what an earlier cluster {args.name} left behind"):
+                    responsible.down(layout)
+            current = _start(layout, args)
         if args.kubeconfig:
-            shutil.copyfile(layout.kubeconfig, args.kubeconfig)
-            Path(args.kubeconfig).chmod(0o600)
+            current = _copy_kubeconfig(layout, current, Path(args.kubeconfig).absolute())
+        record.write(layout, replace(current, complete=True))
     say(f"cluster {args.name} is up: export KUBECONFIG={args.kubeconfig or layout.kubeconfig}")
 
 
-def owner_of(pid: int | None) -> Process | None:
-    """The owner as a process that can be told from a later one with the same id."""
-    started = processes.start_time(pid) if pid else None
-    return Process(name="owner", pid=pid, started=started) if pid and started else None
+def down(args: argparse.Namespace) -> None:
+    """remove the cluster and everything that it left on the machine"""
+    layout = layout_of(args.name)
+    if not layout.folder.exists():
+        say(f"no cluster {args.name}")
+        return
+    with locked(layout), step(f"remove cluster {args.name}"):
+        backend.backend_of(record.read(layout)).down(layout)
+
+
+def status(args: argparse.Namespace) -> int:
+    """say whether the cluster runs; exit code 1 when it does not"""
+    layout = layout_of(args.name)
+    current = record.read(layout)
+    state = backend.backend_of(current).state(layout)
+    details = f" ({current.mode.value}) {current.server}".rstrip() if current else ""
+    print(f"{state.value}{details}")
+    return 0 if state is State.RUNNING else 1
+
+
+def load(args: argparse.Namespace) -> None:
+    """bring locally built images onto the node"""
+    layout = _existing(args.name)
+    with locked(layout):
+        backend.backend_of(record.read(layout)).load(layout, args.images)
+
+
+def gpus(args: argparse.Namespace) -> None:
+    """change how many GPUs the node advertises"""
+    layout = _existing(args.name)
+    backend.backend_of(record.read(layout)).advertise(layout, args.count)
+
+
+def logs(args: argparse.Namespace) -> None:
+    """print the end of the programs' logs"""
+    layout = _existing(args.name)
+    print(backend.backend_of(record.read(layout)).logs(layout, args.program, args.lines))
+
+
+def kubeconfig(args: argparse.Namespace) -> None:
+    """print the path of the administrator's kubeconfig"""
+    print(_existing(args.name).kubeconfig)
+
+
+def print_tools(_args: argparse.Namespace) -> None:
+    """print the folder of helm and kubectl"""
+    print(tools.client_folder())
 
 
 def sweep(*, keep: str) -> None:
     """Remove clusters whose owner ended without taking them down."""
-    for folder in sorted(state_root().glob("*/state.json")):
-        layout = layout_of(folder.parent.name)
+    for path in sorted(state_root().glob("*/state.json")):
+        layout = layout_of(path.parent.name)
         current = record.read(layout)
-        if layout.name != keep and current and record.owner_is_gone(current):
-            with locked(layout), step(f"remove cluster {layout.name}, whose owner has ended"):
-                native.down(layout)
+        if layout.name == keep or current is None or not record.owner_is_gone(current):
+            continue
+        with locked(layout):
+            if layout.folder.exists():
+                with step(f"remove cluster {layout.name}, whose owner has ended"):
+                    backend.backend_of(current).down(layout)
 
 
-def down(args: argparse.Namespace) -> None:
-    """Remove the cluster and everything that it left on the machine."""
-    layout = layout_of(args.name)
-    with locked(layout):
-        if layout.folder.exists():
-            with step(f"remove cluster {args.name}"):
-                native.down(layout)
-
-
-def status(args: argparse.Namespace) -> None:
-    """Say whether the cluster runs."""
-    layout = layout_of(args.name)
-    state = record.judge(layout)
-    current = record.read(layout)
-    if state is State.RUNNING and current and not api.connect(layout, current.server).is_ready():
-        state = State.BROKEN
-    print(state.value if current is None else f"{state.value} ({current.mode.value}) {current.server}")
-
-
-def kubeconfig(args: argparse.Namespace) -> None:
-    """Print the path of the administrator's kubeconfig."""
-    layout = layout_of(args.name)
+def _existing(name: str) -> Layout:
+    layout = layout_of(name)
     if not layout.kubeconfig.exists():
-        raise ClusterError(f"no cluster {args.name}: start it with `cluster up --name {args.name}`")
-    print(layout.kubeconfig)
+        raise ClusterError(f"no cluster {name}: start it with `cluster up --name {name}`")
+    return layout
+
+
+def _responsible(current: Record | None, *, api_only: bool) -> backend.Backend:
+    return backend.backend_of(current, default=Native if api_only else backend.choose)
+
+
+def _start(layout: Layout, args: argparse.Namespace) -> Record:
+    started = processes.start_time(args.owner_pid) if args.owner_pid else None
+    owner = Process(name="owner", pid=args.owner_pid, started=started) if started else None
+    if args.api_only:
+        return Native().up_api_only(layout, owner=owner)
+    count = DEFAULT_GPUS if args.gpus is None else args.gpus
+    return backend.choose().up(layout, gpus=count, owner=owner)
+
+
+def _use_running(layout: Layout, current: Record, args: argparse.Namespace) -> None:
+    if args.api_only != (current.mode is Mode.API_ONLY):
+        raise ClusterError(
+            f"cluster {layout.name} runs as {current.mode.value}: take it down first, or choose another --name"
+        )
+    if args.gpus is not None and not args.api_only:
+        backend.backend_of(current).advertise(layout, args.gpus)
+
+
+def _copy_kubeconfig(layout: Layout, current: Record, target: Path) -> Record:
+    target.touch(mode=0o600)
+    target.chmod(0o600)
+    shutil.copyfile(layout.kubeconfig, target)
+    return replace(current, kubeconfigs=tuple(sorted({*current.kubeconfigs, str(target)})))
+
+
+def _not_negative(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text}: give a number of GPUs, 0 or more")
+    return int(text)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(prog="cluster", description="A local Kubernetes for development and tests.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    functions = {
+        "up": up, "down": down, "status": status, "load": load, "gpus": gpus, "logs": logs,
+        "kubeconfig": kubeconfig, "tools": print_tools,
+    }  # fmt: skip
+    parsers = {name: commands.add_parser(name, help=function.__doc__) for name, function in functions.items()}
+    for name, function in functions.items():
+        parsers[name].set_defaults(run=function)
+        if name != "tools":
+            parsers[name].add_argument("--name", default=DEFAULT_NAME, help="name of the cluster (%(default)s)")
+    parsers["up"].add_argument("--api-only", action="store_true", help="etcd, API server and controllers, no node")
+    parsers["up"].add_argument("--kubeconfig", metavar="FILE", help="write the kubeconfig here as well")
+    parsers["up"].add_argument("--gpus", type=_not_negative, help=f"GPUs the node advertises ({DEFAULT_GPUS})")
+    parsers["up"].add_argument("--owner-pid", type=int, help="a later `up` removes the cluster once this process is gone")
+    parsers["load"].add_argument("images", nargs="+", metavar="IMAGE")
+    parsers["gpus"].add_argument("count", type=_not_negative)
+    parsers["logs"].add_argument("program", nargs="?", help="kubelet, kube-apiserver, … (all)")
+    parsers["logs"].add_argument("--lines", type=int, default=20)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; exit code 1 with one line for anything that went wrong."""
-    parser = argparse.ArgumentParser(prog="cluster", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, function in {"up": up, "down": down, "status": status, "kubeconfig": kubeconfig}.items():
-        command = commands.add_parser(name, help=function.__doc__)
-        command.add_argument("--name", default=DEFAULT_NAME)
-        command.set_defaults(run=function)
-        if name == "up":
-            command.add_argument("--api-only", action="store_true")
-            command.add_argument("--kubeconfig")
-            command.add_argument("--gpus", type=int, default=2)
-            command.add_argument("--owner-pid", type=int)
-    commands.add_parser("tools", help="print the folder of helm and kubectl").set_defaults(
-        run=lambda _args: print(tools.client_folder())
-    )
-    args = parser.parse_args(argv)
+    args = make_parser().parse_args(argv)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except ClusterError as error:
         print(f"cluster: {error}", file=sys.stderr)
-        return 1
-    return 0
+    except KeyboardInterrupt:
+        print("cluster: interrupted; `cluster down` or the next `cluster up` cleans up", file=sys.stderr)
+    return 1

@@ -19,6 +19,7 @@ from pilotcluster import (
     images,
     node_config,
     packages,
+    pause_image,
     processes,
     programs,
     record,
@@ -60,7 +61,7 @@ def up(layout: Layout, *, gpu_count: int, owner: Process | None) -> Record:
     server.apply(bootstrap.make_objects(addresses.endpoints, node=node_name(layout.name)))
     with step("pause image"):
         archive = layout.folder / "pause.tar"
-        images.write_pause_image(archive, kubernetes / "pause")
+        pause_image.write_pause_image(archive, kubernetes / "pause")
         images.ctr(holder, containerd / "ctr", "images", "import", str(archive))
     with step(f"node {node_name(layout.name)} is Ready"):
         commands = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from pilotcluster.console import wait_for
 from pilotcluster.paths import cache_root
 
-HOLDERS = frozenset({"unshare", "nsenter"})
+HOLDERS = frozenset({"unshare", "nsenter", "docker-registry"})
 KILL_SECONDS = 20.0
 
 

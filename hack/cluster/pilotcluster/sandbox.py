@@ -88,9 +88,15 @@ def link_name(addresses: Addresses) -> str:
 def nat_rule(addresses: Addresses, *, cluster: str) -> list[str]:
     """The rule that lets a node reach what the machine reaches."""
     return [
-        "POSTROUTING", "-s", addresses.link, "!", "-o", link_name(addresses),
+        "-A", "POSTROUTING", "-s", addresses.link, "!", "-o", link_name(addresses),
         "-m", "comment", "--comment", f"pilotfish-{cluster}", "-j", "MASQUERADE",
     ]  # fmt: skip
+
+
+def nat_removals(saved: str, *, cluster: str) -> list[list[str]]:
+    """Arguments that delete each of the cluster's rules in what iptables-save printed."""
+    rules = [line.replace('"', "").split() for line in saved.splitlines() if line.startswith("-A ")]
+    return [["-D", *rule[1:]] for rule in rules if f"pilotfish-{cluster}" in rule]
 
 
 def connect(addresses: Addresses, *, holder: int, cluster: str) -> None:
@@ -106,17 +112,22 @@ def connect(addresses: Addresses, *, holder: int, cluster: str) -> None:
         "echo 1 > /proc/sys/net/ipv4/ip_forward"
     )
     enter(holder, "sh", "-euc", script, "sh", addresses.node, addresses.host)
-    run("iptables", "-w", "-t", "nat", "-A", *nat_rule(addresses, cluster=cluster))
+    run("iptables", "-w", "-t", "nat", *nat_rule(addresses, cluster=cluster))
     FORWARDING.write_text("1", encoding="ascii")
 
 
 def disconnect(addresses: Addresses, *, cluster: str, forwarding: str) -> None:
     """Take the wire and the rule away; `forwarding` is the sysctl's value to go back to."""
-    wire = link_name(addresses)
-    if Path(f"/sys/class/net/{wire}").exists():
-        run("ip", "link", "delete", wire)
-    if f"pilotfish-{cluster}" in run("iptables-save", "-t", "nat").replace('"', "").split():
-        run("iptables", "-w", "-t", "nat", "-D", *nat_rule(addresses, cluster=cluster))
+    wire = Path("/sys/class/net") / link_name(addresses)
+    if wire.exists():
+        try:
+            run("ip", "link", "delete", wire.name)
+        except ClusterError:
+            # The kernel takes the wire away by itself once the node's end is gone.
+            if wire.exists():
+                raise
+    for rule in nat_removals(run("iptables-save", "-t", "nat"), cluster=cluster):
+        run("iptables", "-w", "-t", "nat", *rule)
     FORWARDING.write_text(forwarding, encoding="ascii")
 
 
