@@ -1,4 +1,4 @@
-"""Write crds/ from the contract's models, or with --check say whether it is up to date. Same input, same bytes."""
+"""Write the CRD, for crds/ and for the chart, from the contract's models; with --check say if both are up to date."""
 
 import argparse
 import sys
@@ -9,7 +9,8 @@ import yaml
 from pilotfish.api.base import GROUP, PLURAL
 from pilotfish.api.crd import make_crd
 
-FILE = Path(__file__).resolve().parents[1] / "crds" / f"{GROUP}_{PLURAL}.yaml"
+ROOT = Path(__file__).resolve().parents[1]
+FILES = tuple(ROOT / folder / f"{GROUP}_{PLURAL}.yaml" for folder in ("crds", "charts/pilotfish/files"))
 HEADER = "# Made by hack/crd.py from operator/pilotfish/api; change it there.\n"
 
 
@@ -24,12 +25,13 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing, fail when the file differs")
     text = crd_yaml()
     if not parser.parse_args().check:
-        FILE.write_text(text, encoding="utf-8")
+        for file in FILES:
+            file.write_text(text, encoding="utf-8")
         return 0
-    if not FILE.exists() or FILE.read_text(encoding="utf-8") != text:
-        print(f"{FILE.name} differs from operator/pilotfish/api: run python hack/crd.py", file=sys.stderr)
-        return 1
-    return 0
+    stale = [file for file in FILES if not file.exists() or file.read_text(encoding="utf-8") != text]
+    for file in stale:
+        print(f"{file.relative_to(ROOT)} differs from operator/pilotfish/api: run hack/generate", file=sys.stderr)
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,189 @@
+"""The chart: valid, safe by default, in step with the CRD and with the operator's settings."""
+
+import json
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from pilotfish.settings import OperatorSettings
+from support.apiserver import REPOSITORY
+from support.helm import CHART, helm, of_kind, one, render
+
+ALL = ("--values", str(CHART / "ci" / "all-values.yaml"))
+NOT_BUILT_IN = {"CustomResourceDefinition", "PodMonitor"}
+CRD = REPOSITORY / "crds" / "pilotfish.dev_modeldeployments.yaml"
+
+
+@pytest.fixture(scope="module", params=[(), ALL], ids=["default", "all"])
+def bodies(request):
+    return render(*request.param)
+
+
+@pytest.fixture(scope="module")
+def default():
+    return render()
+
+
+def environment(body):
+    (container,) = body["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value") for entry in container["env"]}
+
+
+def test_lint_is_silent():
+    done = helm("lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_object_is_valid_by_the_strict_schema(bodies):
+    for body in bodies:
+        if body["kind"] not in NOT_BUILT_IN:
+            kubernetes_validate.validate(body, "1.36", strict=True)
+
+
+def test_the_whole_chart_can_be_switched_on():
+    kinds = {body["kind"] for body in render(*ALL)}
+    assert {"PodMonitor", "NetworkPolicy", "Role", "RoleBinding"} <= kinds
+    assert "CustomResourceDefinition" not in kinds
+
+
+def test_every_object_carries_the_standard_labels(bodies):
+    for body in bodies:
+        if body["kind"] != "CustomResourceDefinition":
+            labels = body["metadata"]["labels"]
+            assert labels["app.kubernetes.io/name"] == "pilotfish"
+            assert labels["app.kubernetes.io/instance"] == "pilotfish"
+            assert labels["app.kubernetes.io/managed-by"] == "Helm"
+
+
+def test_the_copy_of_the_crd_is_the_crd():
+    assert (CHART / "files" / CRD.name).read_bytes() == CRD.read_bytes(), "run: hack/generate"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_rendered_crd_is_the_crd_and_may_be_kept(keep):
+    rendered = one(render("--set", f"crds.keep={str(keep).lower()}"), "CustomResourceDefinition")
+    annotations = rendered["metadata"].pop("annotations", None)
+    assert annotations == ({"helm.sh/resource-policy": "keep"} if keep else None)
+    assert rendered == yaml.safe_load(CRD.read_text())
+
+
+def test_the_operator_runs_under_the_restricted_profile(bodies):
+    pod = one(bodies, "Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod)
+    assert [list(volume) for volume in pod["volumes"]] == [["name", "emptyDir"]]
+
+
+def test_the_environment_is_what_the_settings_read(bodies, monkeypatch):
+    """A variable that no setting reads would be a value that does nothing."""
+    variables = environment(one(bodies, "Deployment"))
+    fields = {f"PILOTFISH_{name.upper()}" for name in OperatorSettings.model_fields}
+    assert set(variables) <= fields
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value if value is not None else "from-the-pod")
+    settings = OperatorSettings()
+    assert settings.policy().images.triton == "nvcr.io/nvidia/tritonserver:26.07-py3"
+
+
+def test_the_chart_s_defaults_are_the_settings_defaults(default, monkeypatch):
+    for name in environment(one(default, "Deployment")):
+        monkeypatch.delenv(name, raising=False)
+    own = OperatorSettings()
+    for name, value in environment(one(default, "Deployment")).items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert OperatorSettings() == own
+
+
+def test_values_reach_the_settings(monkeypatch):
+    for name, value in environment(one(render(*ALL), "Deployment")).items():
+        monkeypatch.setenv(name, value or "pod")
+    settings = OperatorSettings()
+    assert settings.watch_namespaces == ("team-a", "team-b")
+    assert settings.policy().images.triton_torch == "example.com/triton-torch:1"
+    assert settings.policy().images.pull_secrets == ("registry",)
+
+
+def test_a_digest_wins_over_a_tag(default):
+    def image(bodies):
+        return one(bodies, "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"]
+
+    assert image(default) == "pilotfish/operator:0.1.0"
+    assert image(render(*ALL)) == "pilotfish/operator@sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("replicas=2", "replicas"),
+        ("image.repo=x", "repo"),
+        ("config.loglevel=DEBUG", "loglevel"),
+        ("config.logLevel=debug", "logLevel"),
+        ("tritonVersion=26.07", "tritonVersion"),
+        ("watchNamespaces={Team_A}", "watchNamespaces"),
+        ("images.triton.digest=sha256:1", "digest"),
+        ("defaults.serving.memory=lots", "memory"),
+        ("replicaCount=-1", "replicaCount"),
+        ("metrics.podMonitor.enabled=yes please", "enabled"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(value, named):
+    done = helm("template", "pilotfish", str(CHART), "--set", value)
+    assert done.returncode != 0
+    assert named in done.stderr
+
+
+def test_every_value_is_in_the_schema_and_every_schema_entry_is_a_value():
+    def paths(values, schema, prefix=""):
+        names = set(schema.get("properties", {})) - {"global"}
+        # `requests`, `limits`, `claims` and the maps of the user are open or optional.
+        if schema.get("additionalProperties") is not False or prefix == "resources.":
+            return
+        assert set(values) == names, prefix
+        for name in names:
+            if isinstance(values[name], dict):
+                paths(values[name], schema["properties"][name], f"{prefix}{name}.")
+
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    paths(values, json.loads((CHART / "values.schema.json").read_text()))
+
+
+def test_an_old_cluster_is_refused():
+    done = helm("template", "pilotfish", str(CHART), "--kube-version", "1.30.0")
+    assert done.returncode != 0
+    assert "kubeVersion" in done.stderr
+
+
+class TestRights:
+    GOLDEN = REPOSITORY / "tests" / "chart" / "rbac.golden.yaml"
+
+    def test_the_rules_are_the_recorded_ones(self, default):
+        """A new right is a decision: record it on purpose."""
+        rules = {
+            f"{body['kind']}/{body['metadata']['name']}": body["rules"]
+            for body in default
+            if body["kind"] in {"ClusterRole", "Role"}
+        }
+        assert rules == yaml.safe_load(self.GOLDEN.read_text())
+
+    def test_no_wildcard_no_secret_no_way_up(self, bodies):
+        for body in bodies:
+            for rule in body.get("rules", ()) if body["kind"] in {"ClusterRole", "Role"} else ():
+                words = {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
+                assert not words & {"*", "secrets", "escalate", "bind", "impersonate", "deletecollection"}, rule
+                assert not any(word.startswith(("pods/", "nodes", "serviceaccounts")) for word in words), rule
+
+    def test_named_namespaces_need_no_right_over_the_cluster(self):
+        bodies = render("--set", "watchNamespaces={team-a,team-b}")
+        names = {body["metadata"]["name"] for body in of_kind(bodies, "ClusterRole")}
+        assert names == {"pilotfish-view", "pilotfish-edit"}  # for users, bound by nobody here
+        assert of_kind(bodies, "ClusterRoleBinding") == []
+        homes = {body["metadata"]["namespace"] for body in of_kind(bodies, "RoleBinding")}
+        assert homes == {"team-a", "team-b", "pilotfish-system"}
