@@ -20,9 +20,6 @@ class Reason(StrEnum):
     # On the way
     OPTIMIZING = "Optimizing"
     STARTING = "Starting"
-    SCALING = "Scaling"
-    SWITCHING = "Switching"
-    RETRYING = "Retrying"
     PAUSED = "Paused"
     NOT_SERVING = "NotServing"
     # The object itself and its neighbours
@@ -77,6 +74,28 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "InternalError"
 
     @property
+    def is_failure(self) -> bool:
+        """Whether it is worth a warning."""
+        return self not in _CALM
+
+    @property
     def anchor(self) -> str:
         """Where docs/reasons.md explains it: `insufficient-gpu`."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", self.value).lower()
+
+
+_CALM = frozenset(
+    {
+        Reason.SERVING,
+        Reason.UP_TO_DATE,
+        Reason.ALL_PODS_READY,
+        Reason.SCALED_TO_ZERO,
+        Reason.SUCCEEDED,
+        Reason.ARTIFACT_REUSED,
+        Reason.OPTIMIZING,
+        Reason.STARTING,
+        Reason.PAUSED,
+        Reason.NOT_SERVING,
+        Reason.SUPERSEDED,
+    }
+)

@@ -1,0 +1,147 @@
+"""What became of an optimization Job: it runs, it left a result, its result is lost, or it failed and why."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pilotfish.api.reasons import Reason
+from pilotfish.api.report import Outcome, TerminationMessage
+from pilotfish.core.failures import (
+    Finding,
+    memory_limit,
+    parse_time,
+    ran_out_of_memory,
+    read_termination_message,
+)
+from pilotfish.core.objects import Body, condition_is_true, condition_of, is_deleting, name_of
+from pilotfish.core.observed import Observed
+from pilotfish.core.pod_checks import find_in_pods
+from pilotfish.resources.job import FETCH_CONTAINER, OPTIMIZE_CONTAINER
+
+WAIT_FOR_PODS = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The Job is on its way; `finding` says what holds it up."""
+
+    finding: Finding | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The Job went well but its pods, and with them its result, are gone."""
+
+
+JobOutcome = Running | Lost | TerminationMessage | Finding
+
+
+def is_finished(job: Body) -> bool:
+    """Whether the Job has ended, well or not."""
+    return condition_is_true(job, "Complete") or condition_is_true(job, "Failed")
+
+
+def job_outcome(observed: Observed, job: Body, *, deadline: str, now: datetime) -> JobOutcome:
+    """What became of the Job. A result counts only from a Job that Kubernetes calls complete."""
+    pods = observed.pods_of_job(job)
+    if condition_is_true(job, "Complete"):
+        return _result(job, pods)
+    if condition_is_true(job, "Failed"):
+        return _failure(job, pods, deadline=deadline)
+    living = [pod for pod in pods if pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}]
+    finding = find_in_pods((p for p in living if not is_deleting(p)), of=_words(job), now=now)
+    if finding is None and not pods and now - _born(job) >= WAIT_FOR_PODS:
+        finding = Finding(
+            reason=Reason.PODS_NOT_CREATED,
+            message=f"{_words(job)} has no pod: a ResourceQuota, a LimitRange or an admission rule forbids it; "
+            f"see kubectl describe job/{name_of(job)}",
+        )
+    return Running(finding=finding or _last_attempt(job, pods))
+
+
+def pods_due(observed: Observed, job: Body) -> datetime | None:
+    """When a Job without pods starts to count as stuck; None once it has pods."""
+    return None if observed.pods_of_job(job) else _born(job) + WAIT_FOR_PODS
+
+
+def _result(job: Body, pods: tuple[Body, ...]) -> JobOutcome:
+    if not pods:
+        return Lost()
+    for _pod, name, ended in _ended(pods):
+        told = read_termination_message(ended) if name == OPTIMIZE_CONTAINER else None
+        if told is not None and told.outcome is Outcome.SUCCEEDED and told.artifact is not None:
+            return told
+    return Finding(
+        reason=Reason.WRONG_IMAGE,
+        message=f"{_words(job)} ended well but left no result that this operator can read; use optimizer images of "
+        "the operator's version",
+        fatal=True,
+    )
+
+
+def _failure(job: Body, pods: tuple[Body, ...], *, deadline: str) -> Finding:
+    failed = condition_of(job, "Failed") or {}
+    if failed.get("reason") == "DeadlineExceeded":
+        held_up = find_in_pods(pods, of=_words(job), now=_born(job))
+        why = f" ({held_up.message})" if held_up else ""
+        return Finding(
+            reason=Reason.OPTIMIZER_DEADLINE_EXCEEDED,
+            message=f"{_words(job)} did not end within {deadline}{why}; raise spec.optimization.deadline or ask for "
+            "fewer candidates",
+            fatal=True,
+        )
+    explained = (_explain(job, pod, name, ended) for pod, name, ended in _ended(pods))
+    return next((finding for finding in explained if finding is not None), None) or Finding(
+        reason=Reason.OPTIMIZER_FAILED,
+        message=f"{_words(job)} failed ({failed.get('reason') or 'no reason given'}); "
+        f"see kubectl describe job/{name_of(job)}",
+        fatal=True,
+    )
+
+
+def _last_attempt(job: Body, pods: tuple[Body, ...]) -> Finding | None:
+    """Why the pod before this one failed, while the Job tries again."""
+    explained = (_explain(job, pod, name, ended) for pod, name, ended in _ended(pods))
+    last = next((finding for finding in explained if finding is not None), None)
+    return None if last is None else Finding(reason=last.reason, message=f"{last.message} (it is tried again)")
+
+
+def _explain(job: Body, pod: Body, name: str, ended: Mapping[str, Any]) -> Finding | None:
+    code = ended.get("exitCode", 0)
+    if code == 0:
+        return None
+    told = read_termination_message(ended)
+    if told is not None and told.outcome is Outcome.FAILED:
+        return Finding(reason=Reason(told.reason.value), message=told.message, fatal=True, summary=told.summary)
+    if ran_out_of_memory(ended):
+        return Finding(
+            reason=Reason.OPTIMIZER_OUT_OF_MEMORY,
+            message=f"Container {name} of {_words(job)} needs more than its {memory_limit(pod, name)} of memory; "
+            "raise spec.optimization.resources.memory",
+            fatal=True,
+        )
+    return Finding(
+        reason=Reason.OPTIMIZER_FAILED,
+        message=f"Container {name} of {_words(job)} ended with exit code {code} and said nothing; "
+        f"see kubectl logs job/{name_of(job)} -c {name}",
+        fatal=True,
+    )
+
+
+def _ended(pods: tuple[Body, ...]) -> Iterator[tuple[Body, str, Mapping[str, Any]]]:
+    """Ended containers, newest pod first, within a pod fetch before optimize."""
+    for pod in pods:
+        status = pod.get("status", {})
+        for found in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+            ended = found.get("state", {}).get("terminated")
+            if ended and found["name"] in {FETCH_CONTAINER, OPTIMIZE_CONTAINER}:
+                yield pod, found["name"], ended
+
+
+def _born(job: Body) -> datetime:
+    return parse_time(job["metadata"]["creationTimestamp"])
+
+
+def _words(job: Body) -> str:
+    return f'Job "{name_of(job)}"'

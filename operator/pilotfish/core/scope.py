@@ -1,0 +1,109 @@
+"""What one pass works on, derived once from what was observed: the wanted revision, the known ones, the stable one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from pilotfish import names
+from pilotfish.api.reasons import Reason
+from pilotfish.api.spec import ModelDeploymentSpec
+from pilotfish.api.status import HistoryEntry, ModelDeploymentStatus
+from pilotfish.core.failures import RECOVERS
+from pilotfish.core.objects import is_deleting, name_of
+from pilotfish.core.observed import Observed
+from pilotfish.resources.meta import Owner
+from pilotfish.resources.policy import Policy
+from pilotfish.resources.revision import RevisionRecord, read_record
+
+FAILED = "Failed"
+SUPERSEDED = "Superseded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """One pass. `status` is the stored one; `stable` the revision that has the traffic, None before the first."""
+
+    observed: Observed
+    spec: ModelDeploymentSpec
+    status: ModelDeploymentStatus
+    policy: Policy
+    now: datetime
+    owner: Owner
+    revision: str
+    recipe_key: str
+    records: Mapping[str, RevisionRecord]
+    stable: str | None
+
+    @property
+    def is_same_attempt(self) -> bool:
+        """Whether the wanted revision is the candidate that earlier passes already worked on."""
+        candidate = self.status.candidate_revision
+        return candidate is not None and candidate.hash == self.revision
+
+    def failure_on_record(self) -> HistoryEntry | None:
+        """How this attempt failed in an earlier pass; asking for something else in between makes a new attempt.
+
+        A cause that the revision's hash does not cover (a deadline, room for the pods) is tried again after any change
+        of the spec, because the change may be its cure.
+        """
+        if not self.is_same_attempt:
+            return None
+        entry = next((e for e in self.status.history if e.revision == self.revision and e.result == FAILED), None)
+        if entry is None or self.observed.generation == self.status.observed_generation:
+            return entry
+        curable = entry.reason in {Reason.PROGRESS_DEADLINE_EXCEEDED, *RECOVERS}
+        return None if curable else entry
+
+
+def make_scope(observed: Observed, spec: ModelDeploymentSpec, policy: Policy, now: datetime) -> Scope:
+    """Derive everything a pass needs."""
+    status = read_status(observed)
+    records = read_records(observed)
+    return Scope(
+        observed=observed,
+        spec=spec,
+        status=status,
+        policy=policy,
+        now=now,
+        owner=Owner(name=observed.name, namespace=observed.namespace, uid=observed.uid),
+        revision=names.revision_hash(spec),
+        recipe_key=names.recipe_key(spec),
+        records=records,
+        stable=find_stable(observed, status, records),
+    )
+
+
+def read_status(observed: Observed) -> ModelDeploymentStatus:
+    """The stored status; an unreadable one counts as lost, and everything in it can be found again."""
+    try:
+        return ModelDeploymentStatus.model_validate(observed.body.get("status") or {})
+    except ValueError:
+        return ModelDeploymentStatus()
+
+
+def read_records(observed: Observed) -> dict[str, RevisionRecord]:
+    """Revision hash to record, oldest first; a ControllerRevision that holds something else is passed over."""
+    found: dict[str, RevisionRecord] = {}
+    for body in sorted(observed.of_kind("ControllerRevision"), key=lambda b: (int(b.get("revision", 0)), name_of(b))):
+        if is_deleting(body):
+            continue
+        try:
+            record = read_record(body)
+        except ValueError:
+            continue
+        if name_of(body) == names.revision_name(observed.name, record.revision):
+            found[record.revision] = record
+    return found
+
+
+def find_stable(observed: Observed, status: ModelDeploymentStatus, records: Mapping[str, RevisionRecord]) -> str | None:
+    """The recorded stable revision; when the record is lost, the one that the traffic Service points at."""
+    service = observed.child("Service", names.traffic_service(observed.name))
+    pointed = None if service is None else service.get("spec", {}).get("selector", {}).get(names.REVISION_LABEL)
+    recorded = status.stable_revision.hash if status.stable_revision else None
+    return next((r for r in (recorded, pointed) if r and _stands(observed, records, r)), None)
+
+
+def _stands(observed: Observed, records: Mapping[str, RevisionRecord], revision: str) -> bool:
+    name = names.revision_name(observed.name, revision)
+    return revision in records or observed.child("Deployment", name) is not None

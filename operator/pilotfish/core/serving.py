@@ -1,0 +1,112 @@
+"""The pods of a revision: its recorded objects with the replicas of today, and whether they are ready."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from pilotfish import names
+from pilotfish.api.reasons import Reason
+from pilotfish.core.drift import apply_if_needed
+from pilotfish.core.failures import Finding, find_in_deployment, missed_deadline
+from pilotfish.core.objects import is_deleting
+from pilotfish.core.plan import Apply
+from pilotfish.core.pod_checks import WAIT_FOR_VOLUMES, find_in_pods, waits_for_volumes_since
+from pilotfish.core.progress import Progress, Stage
+from pilotfish.core.revision import keep_record
+from pilotfish.core.scope import Scope
+from pilotfish.resources.deployment import with_scale
+from pilotfish.resources.revision import RevisionRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pods:
+    """How many pods of a revision there are. `complete`: as many as wanted, all ready, none of an older template."""
+
+    wanted: int
+    total: int = 0
+    ready: int = 0
+    complete: bool = False
+
+
+def count_pods(scope: Scope, revision: str) -> Pods:
+    """Pods of a revision, as its Deployment's controller has counted them for the Deployment's present spec."""
+    wanted = scope.spec.serving.replicas
+    deployment = scope.observed.child("Deployment", names.revision_name(scope.owner.name, revision))
+    if deployment is None or is_deleting(deployment):
+        return Pods(wanted=wanted)
+    status = deployment.get("status", {})
+    seen = int(status.get("observedGeneration", 0)) >= int(deployment["metadata"].get("generation", 0))
+    ready, total = int(status.get("readyReplicas", 0)), int(status.get("replicas", 0))
+    updated, asked = int(status.get("updatedReplicas", 0)), int(deployment["spec"].get("replicas", 1))
+    complete = seen and asked == wanted and total == updated == wanted and ready >= wanted
+    return Pods(wanted=wanted, total=total, ready=ready, complete=complete)
+
+
+def keep_serving(scope: Scope, record: RevisionRecord) -> tuple[Apply, ...]:
+    """What makes the revision's objects as they should be; nothing when they are."""
+    deployment = with_scale(
+        record.objects.deployment,
+        replicas=scope.spec.serving.replicas,
+        progress_deadline=scope.spec.rollout.progress_deadline,
+    )
+    wanted = (record.objects.config_map, record.objects.service, deployment)
+    return tuple(apply for body in wanted if (apply := apply_if_needed(scope.observed, body)) is not None)
+
+
+def advance_serving(scope: Scope, artifact: Progress) -> Progress:
+    """One step from an artifact to ready pods."""
+    record = artifact.record
+    if record is None:
+        return artifact
+    applies = (*artifact.applies, *keep_record(scope, record), *keep_serving(scope, record))
+    pods = count_pods(scope, record.revision)
+    going = replace(artifact, applies=applies, wake=_volumes_due(scope, record.revision))
+    counted = f"{pods.ready}/{pods.wanted} pods are ready"
+    if pods.complete and not any(apply.body["kind"] == "Deployment" for apply in applies):
+        return replace(going, stage=Stage.READY, reason=Reason.ALL_PODS_READY, message=counted, wake=None)
+    finding = find_trouble(scope, record.revision)
+    failure = _give_up(scope, record.revision, finding)
+    if failure is not None:
+        return replace(going, stage=Stage.FAILED, reason=failure.reason, message=failure.message, applies=())
+    if finding is not None:
+        return replace(going, reason=finding.reason, message=finding.message, held_up=True)
+    return replace(going, message=f"Revision {record.revision} starts, {counted}")
+
+
+def find_trouble(scope: Scope, revision: str) -> Finding | None:
+    """What keeps pods of the revision from being ready."""
+    name = names.revision_name(scope.owner.name, revision)
+    deployment = scope.observed.child("Deployment", name)
+    if deployment is None or is_deleting(deployment):
+        return None
+    pods = scope.observed.pods_of_revision(revision)
+    found = find_in_pods(pods, of=f'Deployment "{name}"', now=scope.now)
+    return found or find_in_deployment(deployment)
+
+
+def _give_up(scope: Scope, revision: str, finding: Finding | None) -> Finding | None:
+    """Why a revision that is not stable has failed; None while it may still come up."""
+    if revision == scope.stable:
+        return None
+    if finding is not None and finding.fatal:
+        return finding
+    deployment = scope.observed.child("Deployment", names.revision_name(scope.owner.name, revision))
+    if deployment is None or not missed_deadline(deployment):
+        return None
+    deadline = scope.spec.rollout.progress_deadline
+    if finding is None:
+        return Finding(
+            reason=Reason.PROGRESS_DEADLINE_EXCEEDED,
+            message=f"Revision {revision} made no progress for {deadline}; raise spec.rollout.progressDeadline if its "
+            "model takes longer to load",
+            fatal=True,
+        )
+    if scope.stable is None and finding.recovers:
+        return None  # Nobody else serves and nothing is taken from anybody: it waits for its place.
+    return replace(finding, message=f"Gave up after {deadline}: {finding.message}", fatal=True)
+
+
+def _volumes_due(scope: Scope, revision: str) -> datetime | None:
+    """When a pod that waits for its volumes starts to count as held up."""
+    waits = (waits_for_volumes_since(pod) for pod in scope.observed.pods_of_revision(revision))
+    due = [since + WAIT_FOR_VOLUMES for since in waits if since is not None]
+    return min((moment for moment in due if moment > scope.now), default=None)

@@ -1,0 +1,150 @@
+"""The whole status of one pass, made from what was observed and decided. Written once, and only when it differs."""
+
+from pilotfish import names
+from pilotfish.api.conditions import timestamp
+from pilotfish.api.report import Summary
+from pilotfish.api.serving import Protocol, ServingSpec
+from pilotfish.api.status import (
+    ArtifactStatus,
+    CandidateSummary,
+    Effective,
+    Endpoints,
+    HistoryEntry,
+    ModelDeploymentStatus,
+    OptimizationStatus,
+    Phase,
+    RevisionStatus,
+    SourceStatus,
+)
+from pilotfish.core.conditions import View, make_conditions
+from pilotfish.core.progress import Stage
+from pilotfish.core.scope import Scope
+from pilotfish.resources.deployment import PORTS
+from pilotfish.resources.revision import RevisionRecord
+
+_PHASES = {
+    Stage.OPTIMIZING: Phase.OPTIMIZING,
+    Stage.STARTING: Phase.STARTING,
+    Stage.READY: Phase.READY,
+    Stage.BLOCKED: Phase.STALLED,
+}
+
+
+def make_status(view: View, history: tuple[HistoryEntry, ...]) -> ModelDeploymentStatus:
+    """The status after this pass."""
+    scope = view.scope
+    serving = scope.records.get(view.stable) if view.stable else None
+    if view.record is not None and view.stable == view.record.revision:
+        serving = view.record
+    newest = view.record or serving
+    return ModelDeploymentStatus(
+        observed_generation=scope.observed.generation,
+        phase=_phase(view),
+        variant=None if serving is None else _variant(serving),
+        conditions=make_conditions(view),
+        source=None if newest is None or newest.source is None else SourceStatus(**newest.source.model_dump()),
+        stable_revision=_stable(view, serving),
+        candidate_revision=_candidate(view),
+        optimization=_optimization(view, newest),
+        effective=None if newest is None else _effective(newest),
+        replicas=sum(int(d.get("status", {}).get("replicas", 0)) for d in scope.observed.of_kind("Deployment")),
+        ready_replicas=view.pods.ready,
+        selector=",".join(f"{key}={value}" for key, value in sorted(names.pod_selector(scope.owner.name).items())),
+        endpoints=None if view.stable is None else make_endpoints(scope),
+        history=history,
+    )
+
+
+def make_endpoints(scope: Scope) -> Endpoints:
+    """Addresses of the traffic Service inside the cluster."""
+    host = f"{names.traffic_service(scope.owner.name)}.{scope.owner.namespace}.svc"
+    protocols = scope.spec.serving.protocols
+    return Endpoints(
+        http=f"http://{host}:{PORTS.http}" if Protocol.HTTP in protocols else None,
+        grpc=f"{host}:{PORTS.grpc}" if Protocol.GRPC in protocols else None,
+    )
+
+
+def _phase(view: View) -> Phase:
+    if view.scope.spec.paused:
+        return Phase.PAUSED
+    if view.progress.stage is Stage.FAILED:
+        return Phase.STALLED if view.stable is None else Phase.ABORTED
+    return _PHASES[view.progress.stage]
+
+
+def _variant(record: RevisionRecord) -> str:
+    speedup = record.summary.speedup if record.summary else None
+    return record.artifact.variant if speedup is None else f"{record.artifact.variant} {speedup}x"
+
+
+def _stable(view: View, record: RevisionRecord | None) -> RevisionStatus | None:
+    if view.stable is None:
+        return None
+    old = view.scope.status.stable_revision
+    return _revision(view.scope, view.stable, record, old)
+
+
+def _candidate(view: View) -> RevisionStatus | None:
+    scope = view.scope
+    old = scope.status.candidate_revision
+    if scope.spec.paused:
+        return None if old is not None and old.hash == view.stable else old
+    if scope.revision == view.stable:
+        return None
+    return _revision(scope, scope.revision, view.record, old)
+
+
+def _revision(scope: Scope, revision: str, record: RevisionRecord | None, old: RevisionStatus | None) -> RevisionStatus:
+    same = old is not None and old.hash == revision
+    return RevisionStatus(
+        name=names.revision_name(scope.owner.name, revision),
+        hash=revision,
+        source_digest=None if record is None or record.source is None else record.source.digest,
+        artifact=None if record is None else _artifact(record),
+        since=old.since if old is not None and same and old.since else timestamp(scope.now),
+    )
+
+
+def _artifact(record: RevisionRecord) -> ArtifactStatus:
+    artifact = record.artifact
+    return ArtifactStatus(
+        digest=artifact.digest,
+        format=artifact.format,
+        precision=artifact.precision,
+        variant=artifact.variant,
+        bytes=artifact.bytes,
+    )
+
+
+def _optimization(view: View, newest: RevisionRecord | None) -> OptimizationStatus | None:
+    """Of the wanted revision; a failed one's findings stay as they were stored when it failed."""
+    if view.record is None and view.progress.stage is Stage.FAILED:
+        summary = view.progress.summary
+        return view.scope.status.optimization if summary is None else _figures(summary, report=None)
+    if newest is None or newest.summary is None:
+        return None
+    claim = names.store_claim(view.scope.owner.name)
+    return _figures(newest.summary, report=f"pvc://{claim}/{newest.artifact.path}/report.json")
+
+
+def _figures(summary: Summary, *, report: str | None) -> OptimizationStatus:
+    return OptimizationStatus(
+        winner=summary.winner,
+        speedup=summary.speedup,
+        baseline_latency_ms=summary.baseline_latency_ms,
+        latency_ms=summary.latency_ms,
+        max_abs_error=summary.max_abs_error,
+        candidates=tuple(CandidateSummary(**c.model_dump()) for c in summary.candidates[:32]),
+        report=report,
+    )
+
+
+def _effective(record: RevisionRecord) -> Effective:
+    serving = ServingSpec.model_validate(record.intent.get("serving") or {})
+    container = record.objects.deployment["spec"]["template"]["spec"]["containers"][0]
+    return Effective(
+        image=container["image"],
+        max_batch_size=serving.batching.max_batch_size if record.signature.batched else 0,
+        instances=serving.instances,
+    )
