@@ -1,0 +1,80 @@
+"""What we ask of kopf, checked against the installed version."""
+
+import dataclasses
+import inspect
+from itertools import islice, pairwise
+
+import kopf
+
+from pilotfish.adapters.connection import Credentials
+from pilotfish.controller import watching
+from pilotfish.controller.handlers import make_registry
+
+
+class Strict:
+    """Stands for a settings block and refuses what the block does not have."""
+
+    def __init__(self, block):
+        object.__setattr__(self, "block", block)
+        object.__setattr__(self, "assigned", {})
+
+    def __getattr__(self, name):
+        value = getattr(self.block, name)
+        if dataclasses.is_dataclass(value):
+            self.assigned.setdefault(name, Strict(value))
+            return self.assigned[name]
+        return value
+
+    def __setattr__(self, name, value):
+        assert name in {field.name for field in dataclasses.fields(self.block)}, f"kopf has no setting {name!r}"
+        setattr(self.block, name, value)
+
+
+def test_every_setting_exists_in_this_kopf(monkeypatch):
+    """A dataclass takes any attribute silently; a renamed setting would be lost without a word."""
+    real = kopf.OperatorSettings
+    monkeypatch.setattr(kopf, "OperatorSettings", lambda: Strict(real()))
+    watching.make_settings()
+
+
+def test_only_our_objects_are_watched():
+    settings = watching.make_settings()
+    assert len(watching.CHILDREN) == 8
+    for resource in watching.CHILDREN:
+        assert settings.watching.label_selectors[resource] == "app.kubernetes.io/managed-by=pilotfish"
+
+
+def test_server_timeout_is_whole_seconds():
+    """It is sent as timeoutSeconds, which the API server reads as an integer."""
+    assert isinstance(watching.make_settings().watching.server_timeout, int)
+
+
+def test_backoffs_never_end_and_can_be_walked_again():
+    backoffs = watching.EndlessBackoffs()
+    for _ in range(2):
+        seconds = list(islice(backoffs, 1000))
+        assert len(seconds) == 1000
+        assert max(seconds) <= 40
+        assert all(b > a for a, b in pairwise(seconds[:5]))
+
+
+def test_only_event_handlers_are_used():
+    """Create, update, delete handlers, timers and daemons would write finalizers and annotations."""
+    source = inspect.getsource(make_registry)
+    used = {line.split("kopf.on.")[1].split("(")[0] for line in source.splitlines() if "@kopf.on." in line}
+    assert used == {"event", "login"}
+    assert len(source.splitlines()) <= 80
+
+
+def test_credentials_become_kopf_s():
+    info = watching.connection_info(
+        Credentials(
+            server="https://x",
+            ca_path="/ca",
+            certificate_path=None,
+            private_key_path=None,
+            authorization="Bearer abc",
+            verify=True,
+        )
+    )
+    assert (info.server, info.scheme, info.token, info.insecure) == ("https://x", "Bearer", "abc", False)
