@@ -40,7 +40,8 @@ class Api:
         except urllib.error.HTTPError as error:
             if error.code == HTTP_NOT_FOUND and method == "GET":
                 return None
-            raise ClusterError(f"{method} {path}: {error.code} {error.read().decode(errors='replace')[:400]}") from error
+            reason = error.read().decode(errors="replace")[:400]
+            raise ClusterError(f"{method} {path}: {error.code} {reason}") from error
 
     def is_ready(self) -> bool:
         """Whether the server answers and every readiness check passes."""

@@ -53,10 +53,8 @@ def answers(command: Sequence[str]) -> bool:
     return done.returncode == 0 and bool(done.stdout.strip())
 
 
-def choose(
-    environment: Mapping[str, str] = os.environ, probe: Callable[[Sequence[str]], bool] = answers
-) -> Backend:
-    """kind with the first engine that answers, else native; PILOTFISH_BACKEND=kind or native decides instead."""
+def choose(environment: Mapping[str, str] = os.environ, probe: Callable[[Sequence[str]], bool] = answers) -> Backend:
+    """Choose kind with the first engine that answers, else native; PILOTFISH_BACKEND=kind or native decides instead."""
     wanted = environment.get("PILOTFISH_BACKEND", "")
     if wanted not in {"", "kind", "native"}:
         raise ClusterError(f"PILOTFISH_BACKEND={wanted}: use kind or native")

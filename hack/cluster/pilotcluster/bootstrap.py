@@ -70,7 +70,8 @@ def make_rights() -> list[dict[str, Any]]:
 def make_dns(endpoints: Endpoints, *, node: str) -> list[dict[str, Any]]:
     """The DNS Service; its server runs on the node itself, so the endpoints are written by hand."""
     labels = {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}
-    ports = [{"name": name, "port": 53, "protocol": protocol} for name, protocol in (("dns", "UDP"), ("dns-tcp", "TCP"))]
+    protocols = {"dns": "UDP", "dns-tcp": "TCP"}
+    ports = [{"name": name, "port": 53, "protocol": protocol} for name, protocol in protocols.items()]
     return [
         {
             "apiVersion": "v1",

@@ -43,7 +43,7 @@ def locked(layout: Layout) -> Iterator[None]:
 
 
 def up(args: argparse.Namespace) -> None:
-    """bring the cluster up; a healthy one is left as it is"""
+    """Bring the cluster up; a healthy one is left as it is."""
     layout = layout_of(args.name)
     sweep(keep=args.name)
     with locked(layout):
@@ -64,7 +64,7 @@ def up(args: argparse.Namespace) -> None:
 
 
 def down(args: argparse.Namespace) -> None:
-    """remove the cluster and everything that it left on the machine"""
+    """Remove the cluster and everything that it left on the machine."""
     layout = layout_of(args.name)
     if not layout.folder.exists():
         say(f"no cluster {args.name}")
@@ -74,7 +74,7 @@ def down(args: argparse.Namespace) -> None:
 
 
 def status(args: argparse.Namespace) -> int:
-    """say whether the cluster runs; exit code 1 when it does not"""
+    """Say whether the cluster runs; exit code 1 when it does not."""
     layout = layout_of(args.name)
     current = record.read(layout)
     state = backend.backend_of(current).state(layout)
@@ -84,31 +84,31 @@ def status(args: argparse.Namespace) -> int:
 
 
 def load(args: argparse.Namespace) -> None:
-    """bring locally built images onto the node"""
+    """Bring locally built images onto the node."""
     layout = _existing(args.name)
     with locked(layout):
         backend.backend_of(record.read(layout)).load(layout, args.images)
 
 
 def gpus(args: argparse.Namespace) -> None:
-    """change how many GPUs the node advertises"""
+    """Change how many GPUs the node advertises."""
     layout = _existing(args.name)
     backend.backend_of(record.read(layout)).advertise(layout, args.count)
 
 
 def logs(args: argparse.Namespace) -> None:
-    """print the end of the programs' logs"""
+    """Print the end of the programs' logs."""
     layout = _existing(args.name)
     print(backend.backend_of(record.read(layout)).logs(layout, args.program, args.lines))
 
 
 def kubeconfig(args: argparse.Namespace) -> None:
-    """print the path of the administrator's kubeconfig"""
+    """Print the path of the administrator's kubeconfig."""
     print(_existing(args.name).kubeconfig)
 
 
 def print_tools(_args: argparse.Namespace) -> None:
-    """print the folder of helm and kubectl"""
+    """Print the folder of helm and kubectl, which are fetched when missing."""
     print(tools.client_folder())
 
 
@@ -183,7 +183,9 @@ def make_parser() -> argparse.ArgumentParser:
     parsers["up"].add_argument("--api-only", action="store_true", help="etcd, API server and controllers, no node")
     parsers["up"].add_argument("--kubeconfig", metavar="FILE", help="write the kubeconfig here as well")
     parsers["up"].add_argument("--gpus", type=_not_negative, help=f"GPUs the node advertises ({DEFAULT_GPUS})")
-    parsers["up"].add_argument("--owner-pid", type=int, help="a later `up` removes the cluster once this process is gone")
+    parsers["up"].add_argument(
+        "--owner-pid", type=int, help="once this process is gone, the next `up` removes the cluster"
+    )
     parsers["load"].add_argument("images", nargs="+", metavar="IMAGE")
     parsers["gpus"].add_argument("count", type=_not_negative)
     parsers["logs"].add_argument("program", nargs="?", help="kubelet, kube-apiserver, … (all)")

@@ -11,7 +11,7 @@ from pilotcluster.paths import Layout
 from pilotcluster.programs import Endpoints
 
 READY_SECONDS = 120.0
-LOG_TAIL = 400
+LOG_TAIL = 600
 
 Wrap = Callable[[Sequence[str]], list[str]]
 
@@ -82,3 +82,9 @@ def wait_while_alive(layout: Layout, current: record.Record, what: str, probe: C
         return probe()
 
     wait_for(what, check, seconds=READY_SECONDS, hint=f"see {layout.logs}")
+
+
+def port_was_taken(layout: Layout) -> bool:
+    """Whether a program ended because another one listens on its port."""
+    logs = (path.read_text(encoding="utf-8", errors="replace") for path in layout.logs.glob("*.log"))
+    return any("address already in use" in text for text in logs)

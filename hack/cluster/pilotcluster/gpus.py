@@ -11,6 +11,13 @@ def make_patch(count: int) -> dict[str, object]:
     return {"status": {"capacity": quantity, "allocatable": quantity}}
 
 
+def advertise_storage(server: Api, node: str, size: int) -> None:
+    """Make the node advertise ephemeral storage in bytes, which its kubelet does not measure here."""
+    quantity = {"ephemeral-storage": str(size)}
+    patch = {"status": {"capacity": quantity, "allocatable": quantity}}
+    server.call("PATCH", f"/api/v1/nodes/{node}/status", patch, kind="application/merge-patch+json")
+
+
 def advertise(server: Api, node: str, count: int) -> None:
     """Make the node advertise this many GPUs; the kubelet keeps what is patched."""
     server.call("PATCH", f"/api/v1/nodes/{node}/status", make_patch(count), kind="application/merge-patch+json")

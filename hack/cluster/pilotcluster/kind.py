@@ -72,7 +72,8 @@ class Kind:
         if not exists or current is None or not current.complete:
             return State.BROKEN
         ready = [self._kubectl(), f"--kubeconfig={layout.kubeconfig}", "get", "--raw=/readyz"]
-        return State.RUNNING if subprocess.run(ready, capture_output=True, check=False).returncode == 0 else State.BROKEN
+        healthy = subprocess.run(ready, capture_output=True, check=False).returncode == 0
+        return State.RUNNING if healthy else State.BROKEN
 
     def up(self, layout: Layout, *, gpus: int, owner: Process | None) -> Record:
         """See backend.Backend."""

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilotcluster import api, certificates, control_plane, gpus, images, node, processes, record, tools
-from pilotcluster import node_config
+from pilotcluster import api, certificates, control_plane, gpus, images, node, node_config, processes, record, tools
 from pilotcluster.console import ClusterError, say, step
 from pilotcluster.paths import Layout
 from pilotcluster.processes import Process
@@ -38,9 +37,9 @@ class Native:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return _start_api_only(layout, kube, owner)
-            except ClusterError as error:
+            except ClusterError:
                 # Another program may have taken a port between its choice and its use.
-                if attempt == ATTEMPTS or "address already in use" not in str(error):
+                if attempt == ATTEMPTS or not control_plane.port_was_taken(layout):
                     raise
                 say("  a port was taken meanwhile: trying others")
                 self.down(layout)
@@ -91,5 +90,5 @@ def _start_api_only(layout: Layout, kube: Path, owner: Process | None) -> Record
 def _running_node(layout: Layout) -> Record:
     current = record.read(layout)
     if record.judge(layout) is not State.RUNNING or current is None or current.mode is not Mode.NODE:
-        raise ClusterError(f"cluster {layout.name} has no running node: start it with `cluster up --name {layout.name}`")
+        raise ClusterError(f"cluster {layout.name} has no running node: `cluster up --name {layout.name}` starts one")
     return current

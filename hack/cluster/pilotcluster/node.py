@@ -4,6 +4,7 @@ import fcntl
 import ipaddress
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -74,6 +75,7 @@ def up(layout: Layout, *, gpu_count: int, owner: Process | None) -> Record:
         for name, command in commands.items():
             current = control_plane.launch(layout, current, name, inside(command), path)
         control_plane.wait_while_alive(layout, current, "the node's Ready", lambda: is_ready(server, layout.name))
+    gpus.advertise_storage(server, node_name(layout.name), shutil.disk_usage(layout.folder).total)
     gpus.advertise(server, node_name(layout.name), gpu_count)
     return current
 
@@ -90,12 +92,15 @@ def clean(layout: Layout, current: Record | None) -> None:
     sandbox.remove_cgroups(layout.name)
     if current is None or current.mode is not Mode.NODE:
         return
-    forwarding = "1" if _other_nodes(layout) else current.undo.get("forwarding", "1")
-    sandbox.disconnect(Addresses(current.index), cluster=layout.name, forwarding=forwarding)
-    if not _other_nodes(layout):
-        for folder in json.loads(current.undo.get("folders", "[]")):
-            if Path(folder).is_dir() and not any(Path(folder).iterdir()):
-                Path(folder).rmdir()
+    addresses = Addresses(current.index)
+    sandbox.disconnect(addresses, cluster=layout.name)
+    if sandbox.other_wires(addresses):
+        # Removing a folder would take it away under the other node's mount on it.
+        return
+    sandbox.FORWARDING.write_text(current.undo.get("forwarding", "1"), encoding="ascii")
+    for folder in map(Path, json.loads(current.undo.get("folders", "[]"))):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def holder_of(current: Record) -> int:

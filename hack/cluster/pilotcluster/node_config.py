@@ -23,26 +23,32 @@ class Addresses:
 
     @property
     def host(self) -> str:
+        """The machine's end of the link."""
         return f"172.30.{self.index}.1"
 
     @property
     def node(self) -> str:
+        """The node's end of the link: also the API server's address."""
         return f"172.30.{self.index}.2"
 
     @property
     def link(self) -> str:
+        """Network of the link."""
         return f"172.30.{self.index}.0/30"
 
     @property
     def pods(self) -> str:
+        """Network of the pods."""
         return f"10.244.{self.index}.0/24"
 
     @property
     def services(self) -> str:
+        """Network of the services."""
         return f"10.96.{self.index}.0/24"
 
     @property
     def endpoints(self) -> Endpoints:
+        """The control plane's addresses; it runs on the node."""
         return Endpoints(
             bind=self.node,
             api_port=API_PORT,
@@ -139,12 +145,12 @@ def make_cni_config(addresses: Addresses, *, data: Path) -> dict[str, Any]:
 
 
 def make_containerd_config(layout: Layout, *, runc: str, registry: str) -> str:
-    """containerd's settings; `registry` is the folder of its per-registry host files."""
+    """Settings of containerd; `registry` is the folder of its per-registry host files."""
     folders = ", ".join(f'"{folder}"' for folder in CNI_FOLDERS)
     return f"""version = 3
 root = "{layout.folder / "containerd"}"
 state = "/run/containerd"
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri", "io.containerd.tracing.processor.v1.otlp"]
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 
 [grpc]
   address = "{CONTAINERD_SOCKET}"

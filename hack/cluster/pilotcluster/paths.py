@@ -32,35 +32,44 @@ class Layout:
 
     @property
     def record(self) -> Path:
+        """What the cluster remembers of itself; see record.py."""
         return self.folder / "state.json"
 
     @property
     def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
         return self.folder / "kubeconfig"
 
     @property
     def certificates(self) -> Path:
+        """Certificates and keys, for root alone."""
         return self.folder / "pki"
 
     @property
     def config(self) -> Path:
+        """Config files and kubeconfigs of the programs."""
         return self.folder / "config"
 
     @property
     def logs(self) -> Path:
+        """One log for each program."""
         return self.folder / "logs"
 
     @property
     def volumes(self) -> Path:
+        """Folders that answer claims of the default storage class."""
         return self.folder / "volumes"
 
     def certificate(self, name: str) -> Path:
+        """Path of a certificate."""
         return self.certificates / f"{name}.crt"
 
     def key(self, name: str) -> Path:
+        """Path of a private key."""
         return self.certificates / f"{name}.key"
 
     def client(self, name: str) -> Path:
+        """Path of one program's kubeconfig."""
         return self.config / f"{name}.kubeconfig"
 
 

@@ -21,6 +21,7 @@ class Endpoints:
 
     @property
     def server(self) -> str:
+        """The API server's URL."""
         return f"https://{self.bind}:{self.api_port}"
 
     @property

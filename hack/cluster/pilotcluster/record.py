@@ -42,6 +42,7 @@ class Record:
     undo: dict[str, str] = field(default_factory=dict)
 
     def with_processes(self, more: Iterable[Process]) -> "Record":
+        """The record with more processes."""
         return replace(self, processes=(*self.processes, *more))
 
 

@@ -4,9 +4,11 @@ Everything that a node does to a machine happens in there, so that the kernel it
 process. What must be outside is little and is undone by name: one wire, one NAT rule, one sysctl, the control group.
 """
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from pilotcluster import processes
@@ -20,6 +22,7 @@ from pilotcluster.processes import Process
 PRIVATE_FOLDERS = (Path("/var/lib/kubelet"), Path("/var/lib/cni"), Path("/var/log"))
 CGROUPS = Path("/sys/fs/cgroup")
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+LINKS = Path("/sys/class/net")
 CGROUP_SECONDS = 20.0
 START_SECONDS = 10.0
 
@@ -116,9 +119,15 @@ def connect(addresses: Addresses, *, holder: int, cluster: str) -> None:
     FORWARDING.write_text("1", encoding="ascii")
 
 
-def disconnect(addresses: Addresses, *, cluster: str, forwarding: str) -> None:
-    """Take the wire and the rule away; `forwarding` is the sysctl's value to go back to."""
-    wire = Path("/sys/class/net") / link_name(addresses)
+def other_wires(addresses: Addresses) -> bool:
+    """Whether another node hangs on this machine and needs what all of them share."""
+    names = {entry.name for entry in LINKS.iterdir()} - {link_name(addresses)}
+    return any(re.fullmatch(r"pilotfish\d+", name) for name in names)
+
+
+def disconnect(addresses: Addresses, *, cluster: str) -> None:
+    """Take the wire and the rule away."""
+    wire = LINKS / link_name(addresses)
     if wire.exists():
         try:
             run("ip", "link", "delete", wire.name)
@@ -128,7 +137,6 @@ def disconnect(addresses: Addresses, *, cluster: str, forwarding: str) -> None:
                 raise
     for rule in nat_removals(run("iptables-save", "-t", "nat"), cluster=cluster):
         run("iptables", "-w", "-t", "nat", *rule)
-    FORWARDING.write_text(forwarding, encoding="ascii")
 
 
 def hierarchies() -> Iterator[Path]:
@@ -166,7 +174,7 @@ def remove_cgroups(cluster: str) -> None:
         for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
             wait_for(
                 f"removal of control group {folder}",
-                lambda folder=folder: _removed(folder),
+                partial(_removed, folder),
                 seconds=max(0.0, deadline - time.monotonic()),
             )
 

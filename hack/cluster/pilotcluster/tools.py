@@ -32,7 +32,7 @@ LAYER_PROGRAMS = {"helm/helm": "helm", "kubectl/kubectl": "kubectl"}
 
 
 def kubernetes_folder() -> Path:
-    """Folder of `kube` (every Kubernetes program and etcd), `coredns` and `pause`; built when missing (5 min cold)."""
+    """Folder of `kube` (Kubernetes and etcd in one), `coredns` and `pause`; built when missing (5 min cold)."""
     go = _go()
     key = _key(KUBERNETES_VERSION, _go_version(go), *_module_contents())
 
@@ -123,7 +123,9 @@ def _go_version(go: str) -> str:
     text = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=True, cwd="/").stdout.strip()
     numbers = tuple(int(part) for part in text.removeprefix("go").split(".")[:2] if part.isdigit())
     if numbers < MIN_GO:
-        raise ClusterError(f"{go} is {text}, Kubernetes {KUBERNETES_VERSION} needs Go 1.26 or newer: install a newer Go")
+        raise ClusterError(
+            f"{go} is {text}, Kubernetes {KUBERNETES_VERSION} needs Go 1.26 or newer: install a newer Go"
+        )
     return text
 
 
