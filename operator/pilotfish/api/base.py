@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
-from pilotfish.api.markers import Rule, full_match, marked
+from pilotfish.api.markers import Rule, full_match, marked, quoted
 
 GROUP = "pilotfish.dev"
 VERSION = "v1alpha1"
@@ -56,21 +56,31 @@ Quantity = Annotated[
 ]
 """An amount of a resource as Kubernetes writes it: `500m`, `2`, `4Gi`."""
 
+_IS_FRACTION = full_match(
+    _FRACTION, 'write a non-negative decimal number in quotes such as "0.995" or "1e-4"', int_or_string=True
+)
+_IS_SHARE = Rule(
+    # A string that is no number is _IS_FRACTION's business.
+    cel=f"type(self) == int ? self <= 1 : !(self.matches({quoted(f'^(?:{_FRACTION})$')})) || double(self) <= 1.0",
+    message='write a share from 0 to 1 in quotes such as "0.995" for 99.5 %',
+    holds=lambda value: float(value) <= 1,
+)
+
 Fraction = Annotated[
     str,
-    Field(
-        pattern=f"^{_FRACTION}$",
-        max_length=32,
-        json_schema_extra=marked(
-            full_match(
-                _FRACTION, 'write a non-negative decimal number in quotes such as "0.995" or "1e-4"', int_or_string=True
-            ),
-            int_or_string=True,
-        ),
-    ),
+    Field(pattern=f"^{_FRACTION}$", max_length=32, json_schema_extra=marked(_IS_FRACTION, int_or_string=True)),
     BeforeValidator(_digits),
 ]
 """A non-negative decimal number, written as a string because floats do not survive every client."""
+
+Share = Annotated[
+    str,
+    Field(
+        pattern=f"^{_FRACTION}$", max_length=32, json_schema_extra=marked(_IS_FRACTION, _IS_SHARE, int_or_string=True)
+    ),
+    BeforeValidator(_digits),
+]
+"""A Fraction from 0 to 1."""
 
 SecretName = Annotated[str, Field(min_length=1, max_length=253, json_schema_extra=marked(IS_DNS_NAME))]
 """Name of a Secret in the object's own namespace."""

@@ -21,12 +21,12 @@ _DNS_LABEL = full_match(r"[a-z]([-a-z0-9]*[a-z0-9])?", "")
 NAME_RULES = (
     Rule(
         cel=f"self.metadata.name.size() <= {MAX_NAME}",
-        message=f"metadata.name: use a name of at most {MAX_NAME} characters: the names of pods and Jobs are made from it",
+        message=f"metadata.name: use at most {MAX_NAME} characters: the names of pods and Jobs are made from it",
         holds=lambda manifest: len(manifest["metadata"]["name"]) <= MAX_NAME,
     ),
     Rule(
         cel=_DNS_LABEL.cel.replace("self", "self.metadata.name"),
-        message="metadata.name: use a name of lower-case letters, digits and '-' that begins with a letter: a Service gets the same name",
+        message="metadata.name: use lower-case letters, digits and '-', a letter first: a Service gets the same name",
         holds=lambda manifest: _DNS_LABEL.holds is not None and _DNS_LABEL.holds(manifest["metadata"]["name"]),
     ),
 )
@@ -102,8 +102,8 @@ def _column(name: str, path: str, description: str, *, kind: str = "string", pri
 
 def _make_root_schema() -> Node:
     return {
-        "description": f"{KIND} says which trained model to serve: it is optimized, proven equal to the original, served "
-        "with NVIDIA Triton and changed without a failed request.",
+        "description": f"{KIND} says which trained model to serve: it is optimized, proven equal to the original, "
+        "served with NVIDIA Triton and changed without a failed request.",
         "type": "object",
         "required": ["spec"],
         "properties": {

@@ -52,8 +52,9 @@ class RuleReason(StrEnum):
 class Rule:
     """One validation, said twice: in CEL for the API server and in Python for lint.
 
-    `holds` gets the node's wire value (camelCase, defaults applied). It is None where only the server can judge, because
-    the rule compares with the stored object. `message` says what to write instead; `{self}` in it becomes the value.
+    `holds` gets the node's wire value (camelCase, defaults applied). It is None where only the server can judge,
+    because the rule compares with the stored object. `message` says what to write instead; `{self}` in it stands for
+    the value.
     """
 
     cel: str

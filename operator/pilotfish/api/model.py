@@ -79,7 +79,7 @@ class Architecture(ApiModel):
     )
     """A file beside the weights and the function in it that makes the model; needs trust: Executable.
     Example: `model.py#build`."""
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: dict[str, Any] = Field(default_factory=dict, max_length=64)
     """Keyword arguments of the factory. Example: `{num_classes: 10}`."""
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pilotfish.api.base import ApiModel, Duration, Fraction, Quantity, SecretName, between
+from pilotfish.api.base import ApiModel, Duration, Fraction, Quantity, SecretName, Share, between
 from pilotfish.api.markers import DocumentedEnum, distinct, marked
 from pilotfish.api.model import SourceUri
 
@@ -79,7 +79,7 @@ class Prune(ApiModel):
 
     method: PruneMethod = PruneMethod.STRUCTURED
     """How weights are removed."""
-    ratio: Fraction = "0.5"
+    ratio: Share = "0.5"
     """Share of channels to remove, 0 to 1. Example: `"0.5"`."""
     fine_tune: FineTune | None = None
     """Training that repairs what pruning broke."""
@@ -101,7 +101,7 @@ class Distill(ApiModel):
     """The larger model. Example: `{uri: "s3://models/digits/teacher/"}`."""
     temperature: Fraction = "4"
     """Softens both distributions; losses are scaled by its square. Example: `4`."""
-    alpha: Fraction = "0.7"
+    alpha: Share = "0.7"
     """Weight of the teacher's answer against the labels, 0 to 1. Example: `"0.7"`."""
     epochs: int = Field(default=10, ge=1, le=1000)
     """Passes over the data. Example: `10`."""
@@ -114,9 +114,9 @@ class Tolerance(ApiModel):
 
     max_abs: Fraction | None = None
     """Largest absolute difference of any output element. Example: `"1e-4"`."""
-    cosine: Fraction | None = None
+    cosine: Share | None = None
     """Smallest cosine similarity of any output, 0 to 1. Example: `"0.999"`."""
-    top1_agreement: Fraction | None = None
+    top1_agreement: Share | None = None
     """Smallest share of samples whose largest output is at the same place, 0 to 1. Example: `"0.995"`."""
     metric: str | None = Field(default=None, max_length=64, json_schema_extra=marked(unavailable=True))
     """Task metric on labelled samples. Example: `Accuracy`."""

@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, Field
 
-from pilotfish.api.base import IS_DNS_NAME, ApiModel, Duration, Fraction, between
+from pilotfish.api.base import IS_DNS_NAME, ApiModel, Duration, Fraction, Share, between
 from pilotfish.api.markers import DocumentedEnum, Rule, distinct, full_match, marked
 from pilotfish.api.optimization import Tolerance
 
@@ -36,7 +36,7 @@ class OnNoData(DocumentedEnum):
 
     HOLD = "Hold", "wait until noDataDeadline"
     ABORT = "Abort", "go back to the stable revision"
-    PASS = "Pass", "count the measurement as good"  # noqa: S105 - a verdict, no password
+    PASS = "Pass", "count the measurement as good"
 
 
 class ActionVerb(DocumentedEnum):
@@ -98,7 +98,7 @@ class TimeCheck(Check):
 class TailLatencyCheck(TimeCheck):
     """Bounds of a quantile of latency."""
 
-    quantile: Fraction = "0.99"
+    quantile: Share = "0.99"
     """Which quantile, 0 to 1. Example: `"0.99"`."""
 
 
@@ -137,7 +137,7 @@ class Analysis(ApiModel):
     """Time between measurements, 5s to 1h."""
     window: Duration = Field(default="1m", json_schema_extra=between("10s", "24h"))
     """Time that one measurement looks back, 10s to 24h."""
-    min_requests: int = Field(default=100, ge=0)
+    min_requests: int = Field(default=100, ge=0, le=1_000_000)
     """Fewer requests than this are no data."""
     on_no_data: OnNoData = OnNoData.HOLD
     """What too few requests mean."""
@@ -159,9 +159,9 @@ class RolloutVerification(ApiModel):
 class Shadow(ApiModel):
     """Live comparison of answers."""
 
-    sample_rate: Fraction = "0.05"
+    sample_rate: Share = "0.05"
     """Share of requests that both revisions answer, 0 to 1. Example: `"0.05"`."""
-    min_agreement: Fraction = "0.99"
+    min_agreement: Share = "0.99"
     """Smallest share of equal answers, 0 to 1. Example: `"0.99"`."""
 
 

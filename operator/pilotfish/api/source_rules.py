@@ -4,7 +4,7 @@ import re
 
 from pilotfish.api.markers import Rule, RuleReason, full_match, no_match, quoted
 
-_SECRET_KEYS = (
+_SIGNED_KEYS = (
     "x-amz-[a-z-]+|x-goog-[a-z-]+|awsaccesskeyid|signature|sig|token|access_token|auth|api_?key|key|password|secret"
 )
 
@@ -22,7 +22,7 @@ NO_PASSWORD = no_match(
     reason=RuleReason.FORBIDDEN,
 )
 NO_SIGNED_QUERY = no_match(
-    rf"(?i)[?&]({_SECRET_KEYS})=",
+    rf"(?i)[?&]({_SIGNED_KEYS})=",
     "take the signature, key or token out of the uri's query; put credentials into a Secret and name it in secretName",
     reason=RuleReason.FORBIDDEN,
 )
@@ -68,7 +68,7 @@ FILE_NEEDS_TRUST = Rule(
 )
 WEIGHTS_NEED_ARCHITECTURE = Rule(
     cel="!has(self.format) || !(self.format in ['StateDict', 'SafeTensors']) || has(self.architecture)",
-    message="StateDict and SafeTensors hold weights only: set architecture.factory, for example torchvision.models.resnet18",
+    message="StateDict and SafeTensors hold weights only: set architecture.factory, like torchvision.models.resnet18",
     holds=lambda model: model.get("format") not in _WEIGHTS or "architecture" in model,
     field_path=".architecture",
     reason=RuleReason.REQUIRED,

@@ -12,7 +12,7 @@ from pilotfish.api.storage import StorageSpec
 
 __all__ = ["ModelDeploymentSpec", "ModelSpec", "OptimizationSpec", "RolloutSpec", "ServingSpec", "StorageSpec"]
 
-# A packed model brings its samples along, and what is left out may be one: only a format that says otherwise is refused.
+# A packed model brings its samples along, and a format that is left out may be one: only others are refused.
 _INT8_NEEDS_SAMPLES = Rule(
     cel="!('INT8' in self.optimization.precisions) || has(self.model.samples) || !has(self.model.format) "
     "|| self.model.format == 'ExportedProgram'",

@@ -16,7 +16,6 @@ Node = dict[str, Any]
 
 NOT_AVAILABLE = "is not available in this version"
 _KEPT = ("format", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
-_MAX_ARGUMENTS = 64
 
 
 class SchemaError(ValueError):
@@ -104,30 +103,33 @@ def make_structural(node: Mapping[str, Any], path: str) -> Node:
     return schema
 
 
+def available_values(node: Mapping[str, Any]) -> tuple[str, ...]:
+    """The values of an enum that this version takes."""
+    refused = unavailable_values(node)
+    return tuple(value for value in node["enum"] if value not in refused)
+
+
 def not_available(path: str) -> str:
     """The sentence for a field that this version refuses."""
     return f"{path} {NOT_AVAILABLE}; remove it"
 
 
-def value_not_available(node: Mapping[str, Any], path: str) -> str:
+def value_not_available(node: Mapping[str, Any]) -> str:
     """The sentence for a value that this version refuses; `{self}` stands for the value."""
-    refused = unavailable_values(node)
-    if "enum" in node:
-        rest = [value for value in node["enum"] if value not in refused]
-        return f"{path}: {{self}} {NOT_AVAILABLE}; " + (
-            f"use one of {', '.join(rest)}" if rest[1:] else f"use {rest[0]}"
-        )
-    return f"{path}: {' and '.join(refused)} {NOT_AVAILABLE}; copy the files to another place and name that"
+    if "enum" not in node:
+        return f"{', '.join(unavailable_values(node))} {NOT_AVAILABLE}; copy the files to another place and name it"
+    rest = available_values(node)
+    return f"{{self}} {NOT_AVAILABLE}; use {'one of ' if rest[1:] else ''}{', '.join(rest)}"
 
 
 def _availability_rules(node: Mapping[str, Any], path: str) -> Iterator[Rule]:
     if is_unavailable(node):
         # A rule on a field is looked at only where the field is set.
-        yield Rule(cel="false", message=not_available(path), holds=None, reason=RuleReason.FORBIDDEN)
+        yield Rule(cel="false", message=not_available(path.replace("[]", "")), holds=None, reason=RuleReason.FORBIDDEN)
     if values := unavailable_values(node):
         listed = ", ".join(quoted(value) for value in values)
         refused = f"self in [{listed}]" if "enum" in node else f"[{listed}].exists(p, self.startsWith(p))"
-        yield Rule(cel=f"!({refused})", message=value_not_available(node, path), holds=None)
+        yield Rule(cel=f"!({refused})", message=value_not_available(node), holds=None)
 
 
 def _has_default(node: Mapping[str, Any]) -> bool:
@@ -146,7 +148,7 @@ def _list_parts(node: Mapping[str, Any], path: str) -> Node:
 
 def _object_parts(node: Mapping[str, Any], path: str) -> Node:
     if node.get("additionalProperties") is True:
-        return {"maxProperties": _MAX_ARGUMENTS, "x-kubernetes-preserve-unknown-fields": True}
+        return {"x-kubernetes-preserve-unknown-fields": True}
     properties = {name: make_structural(child, f"{path}.{name}") for name, child in node["properties"].items()}
     required = {"required": list(node["required"])} if node.get("required") else {}
     return {"properties": properties, **required}
@@ -154,8 +156,9 @@ def _object_parts(node: Mapping[str, Any], path: str) -> Node:
 
 def _describe(node: Mapping[str, Any]) -> str:
     sentences = [" ".join(node.get("description", "").split())]
-    if meanings := node.get(MEANINGS) or node.get("items", {}).get(MEANINGS):
-        sentences.append("One of: " + "; ".join(f"{value} ({meaning})" for value, meaning in meanings.items()) + ".")
+    choice = node.get("items", node)
+    if meanings := choice.get(MEANINGS):
+        sentences.append("One of: " + "; ".join(f"{value} ({meanings[value]})" for value in choice["enum"]) + ".")
     if _has_default(node) and node.get("type") != "object":
         sentences.append(f"Default: {_default_text(node['default'])}.")
     if is_unavailable(node):

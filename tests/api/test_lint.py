@@ -1,0 +1,55 @@
+"""Lint refuses what the API server refuses, and what the server would silently drop."""
+
+import pytest
+
+from pilotfish.api.lint import lint
+from support.invalid_objects import INVALID, make_manifest
+from support.valid_objects import VALID
+
+
+@pytest.mark.parametrize("case", [c for c in INVALID if c.lint_says is not None], ids=lambda case: case.what)
+def test_refuses_and_says_what_to_write(case):
+    found = lint(case.manifest())
+    assert any(case.lint_says in str(finding) for finding in found), found
+
+
+@pytest.mark.parametrize(("what", "changes"), VALID, ids=[what for what, _ in VALID])
+def test_lets_valid_objects_pass(what, changes):
+    assert lint(make_manifest(changes)) == ()
+
+
+def test_names_the_place_of_every_mistake():
+    manifest = make_manifest({"model.uri": "ftp://h/m", "serving.batching": {"preferredSizes": [1, 99]}})
+    assert [finding.path for finding in lint(manifest)] == ["spec.model.uri", "spec.serving.batching.preferredSizes"]
+
+
+def test_list_items_have_their_index():
+    manifest = make_manifest({"optimization.precisions": ["FP32", "FP8"]})
+    assert [str(finding) for finding in lint(manifest)] == [
+        "spec.optimization.precisions[1]: use one of FP32, FP16, INT8"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"apiVersion": "v1"}, "write apiVersion: pilotfish.dev/v1alpha1"),
+        ({"kind": "Deployment"}, "write kind: ModelDeployment"),
+        ({"metadata": None}, "metadata: is required"),
+        ({"metadata": {}}, "metadata.name: is required"),
+        ({"spec": []}, "spec: is required; write a mapping"),
+        ({"data": {}}, "data: unknown field; did you mean metadata?"),
+    ],
+)
+def test_frame_of_the_object(change, says):
+    assert any(says in str(finding) for finding in lint({**make_manifest(), **change}))
+
+
+def test_a_generated_name_is_a_name():
+    assert lint({**make_manifest(), "metadata": {"generateName": "digits-"}}) == ()
+
+
+def test_secrets_are_not_repeated():
+    found = lint(make_manifest({"model.uri": "https://me:hunter2@host/m.onnx?token=hunter2"}))
+    assert found
+    assert not any("hunter2" in str(finding) for finding in found)

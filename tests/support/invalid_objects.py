@@ -1,0 +1,403 @@
+"""Objects that must not be accepted, one mistake each, with a piece of the sentence that the user reads.
+
+The API server's and lint's tests walk the same table, so that they cannot drift apart.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from pilotfish.api.base import API_VERSION, KIND
+
+MISSING: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """One mistake: dotted paths below spec that are set on the ten-line object (MISSING removes one).
+
+    `says` is in both answers unless `server` or `lint` names its own; None there means that this one lets it pass.
+    """
+
+    what: str
+    says: str
+    spec: dict[str, Any] = field(default_factory=dict)
+    name: str = "digits"
+    server: str | None = ""
+    lint: str | None = ""
+
+    @property
+    def server_says(self) -> str | None:
+        """What the API server must say."""
+        return self.says if self.server == "" else self.server
+
+    @property
+    def lint_says(self) -> str | None:
+        """What lint must say."""
+        return self.says if self.lint == "" else self.lint
+
+    def manifest(self) -> dict[str, Any]:
+        """The whole object."""
+        return make_manifest(self.spec, name=self.name)
+
+
+def make_manifest(changes: dict[str, Any] | None = None, *, name: str = "digits") -> dict[str, Any]:
+    """The ten-line object with changes at dotted paths below spec."""
+    spec: dict[str, Any] = {"model": {"uri": "s3://models/digits/v3/"}, "serving": {"gpus": {"count": 1}}}
+    for path, value in (changes or {}).items():
+        *parents, last = path.split(".")
+        place = spec
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        if value is MISSING:
+            del place[last]
+        else:
+            place[last] = deepcopy(value)
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
+
+
+def _tensor(name: str = "x", dtype: str = "FP32", shape: Any = (4,)) -> dict[str, Any]:
+    return {"name": name, "dtype": dtype, "shape": list(shape)}
+
+
+_SIGNATURE = {"inputs": [_tensor()]}
+_RESNET = {"factory": "torchvision.models.resnet18"}
+
+NAMES = (
+    Invalid("a name too long for its children", "use at most 40 characters", name="a" * 41),
+    Invalid("a name that begins with a digit", "a letter first", name="3digits"),
+    Invalid("a name with dots", "use lower-case letters, digits and '-'", name="digits.v1"),
+)
+
+SOURCES = (
+    Invalid("no model", "spec.model", {"model": MISSING}, server="spec.model: Required value", lint="is required"),
+    Invalid(
+        "no uri", "spec.model.uri", {"model.uri": MISSING}, server="spec.model.uri: Required value", lint="is required"
+    ),
+    Invalid("an empty uri", "at least", {"model.uri": ""}, server="should be at least 1 chars long"),
+    Invalid("a plain path", "begins with s3://", {"model.uri": "/models/digits"}),
+    Invalid("an unknown scheme", "begins with s3://", {"model.uri": "ftp://host/digits"}),
+    Invalid("a local file", "begins with s3://", {"model.uri": "file:///etc/passwd"}),
+    Invalid("a scheme in capitals", "begins with s3://", {"model.uri": "S3://models/digits"}),
+    Invalid("a uri without host", "begins with s3://", {"model.uri": "s3:///digits"}),
+    Invalid("a space in a uri", "without spaces", {"model.uri": "s3://models/my digits"}),
+    Invalid("a line break in a uri", "without spaces", {"model.uri": "s3://models/digits\n"}),
+    Invalid(
+        "a uri that is too long", "2048", {"model.uri": "s3://m/" + "a" * 2048}, server="may not be more than 2048"
+    ),
+    Invalid("the parent folder", "write the path without '..'", {"model.uri": "s3://models/../secrets/"}),
+    Invalid("the parent folder at the end", "write the path without '..'", {"model.uri": "pvc://claim/models/.."}),
+    Invalid("the parent folder, encoded", "write the path without '..'", {"model.uri": "https://h/a/%2E%2e/b"}),
+    Invalid("the parent folder, backslashes", "write the path without '..'", {"model.uri": "s3://m/a\\..\\b"}),
+    Invalid("user and password", "put them into a Secret", {"model.uri": "https://me:secret@host/digits.onnx"}),
+    Invalid("a token for a user", "put them into a Secret", {"model.uri": "https://ghp_token@host/digits.onnx"}),
+    Invalid("keys before a bucket", "put them into a Secret", {"model.uri": "s3://AKIA:secret@models/digits"}),
+    Invalid("a presigned S3 uri", "query", {"model.uri": "https://h/m.onnx?X-Amz-Signature=0a1b&X-Amz-Expires=9"}),
+    Invalid("a presigned GCS uri", "query", {"model.uri": "https://h/m.onnx?X-Goog-Signature=0a1b"}),
+    Invalid("a SAS token", "query", {"model.uri": "https://h/m.onnx?sv=2024&sig=0a1b"}),
+    Invalid("a token in the query", "query", {"model.uri": "https://h/m.onnx?a=1&token=0a1b"}),
+    Invalid("a claim without a path", "write pvc://claim/path", {"model.uri": "pvc://claim"}),
+    Invalid("a claim in capitals", "write pvc://claim/path", {"model.uri": "pvc://Claim/digits"}),
+    Invalid("samples of an unknown scheme", "begins with s3://", {"model.samples": {"uri": "ftp://h/s.npz"}}),
+    Invalid("samples with a token", "query", {"model.samples": {"uri": "https://h/s.npz?token=1"}}),
+    Invalid("samples without uri", "spec.model.samples.uri", {"model.samples": {}}, lint="is required"),
+    Invalid("a short digest", "write sha256: and 64", {"model.digest": "sha256:abc"}),
+    Invalid("a digest in capitals", "write sha256: and 64", {"model.digest": "sha256:" + "A" * 64}),
+    Invalid("a digest without algorithm", "write sha256: and 64", {"model.digest": "0" * 64}),
+    Invalid("a secret of another namespace", "no '/'", {"model.credentials": {"secretName": "other/s3"}}),
+    Invalid("an empty secret", "at least 1", {"model.credentials": {"secretName": ""}}),
+    Invalid("a format nobody knows", "ONNX", {"model.format": "Pickle"}, server="Unsupported value"),
+    Invalid("a trust nobody knows", "DataOnly", {"model.trust": "Full"}, server="Unsupported value"),
+)
+
+CODE = (
+    Invalid("weights alone", "set architecture.factory", {"model.format": "StateDict", "model.signature": _SIGNATURE}),
+    Invalid(
+        "safetensors alone", "set architecture.factory", {"model.format": "SafeTensors", "model.signature": _SIGNATURE}
+    ),
+    Invalid(
+        "weights without signature",
+        "set signature.inputs",
+        {"model.format": "StateDict", "model.architecture": _RESNET},
+    ),
+    Invalid("TorchScript as data", "set trust: Executable", {"model.format": "TorchScript"}),
+    Invalid(
+        "a factory of the standard library",
+        "torchvision, timm or transformers",
+        {"model.architecture.factory": "os.system"},
+    ),
+    Invalid(
+        "a library whose name begins alike",
+        "torchvision, timm or transformers",
+        {"model.architecture.factory": "torchvision_evil.build"},
+    ),
+    Invalid(
+        "a call instead of a name",
+        "write the dotted name",
+        {"model.architecture.factory": "torchvision.models.vgg('x')"},
+    ),
+    Invalid("an architecture without code", "exactly one of factory", {"model.architecture": {"arguments": {"n": 1}}}),
+)
+
+SIGNATURES = (
+    Invalid("no inputs", "at least 1", {"model.signature": {"inputs": []}}, server="should have at least 1 items"),
+    Invalid("an element type nobody knows", "FP32", {"model.signature.inputs": [_tensor(dtype="float")]}),
+    Invalid("the same input twice", "a name of its own", {"model.signature.inputs": [_tensor(), _tensor()]}),
+    Invalid(
+        "the same output twice",
+        "a name of its own",
+        {"model.signature": {**_SIGNATURE, "outputs": [_tensor(), _tensor()]}},
+    ),
+    Invalid("an input without name", "name", {"model.signature.inputs": [{"dtype": "FP32", "shape": [1]}]}),
+    Invalid("a name with a path", "without spaces and '/'", {"model.signature.inputs": [_tensor("a/b")]}),
+    Invalid(
+        "a size below -1",
+        "-1",
+        {"model.signature.inputs": [_tensor(shape=[-2])]},
+        server="should be greater than or equal to -1",
+    ),
+    Invalid(
+        "a size as text",
+        "whole number",
+        {"model.signature.inputs": [_tensor(shape=["batch"])]},
+        server="must be of type integer",
+    ),
+)
+
+OPTIMIZATION = (
+    Invalid("no formats", "at least 1", {"optimization.formats": []}, server="should have at least 1 items"),
+    Invalid("a format twice", "name each format once", {"optimization.formats": ["ONNX", "ONNX"]}),
+    Invalid("a precision twice", "name each precision once", {"optimization.precisions": ["FP16", "FP32", "FP16"]}),
+    Invalid("a precision nobody knows", "FP32", {"optimization.precisions": ["FP8"]}, server="Unsupported value"),
+    Invalid(
+        "INT8 without samples", "set model.samples.uri", {"model.format": "ONNX", "optimization.precisions": ["INT8"]}
+    ),
+    Invalid("an objective nobody knows", "Latency", {"optimization.objective": "Speed"}, server="Unsupported value"),
+    Invalid("a batch of none", "at least 1", {"optimization.batchSizes": [0]}, server="greater than or equal to 1"),
+    Invalid("a batch size twice", "name each batch size once", {"optimization.batchSizes": [1, 8, 1]}),
+    Invalid(
+        "a float", 'in quotes such as "0.995"', {"optimization.tolerance": {"cosine": 0.99}}, server="must be of type"
+    ),
+    Invalid("a tolerance in words", 'such as "0.995"', {"optimization.tolerance": {"maxAbs": "little"}}),
+    Invalid("a tolerance below zero", 'such as "0.995"', {"optimization.tolerance": {"maxAbs": "-1"}}),
+    Invalid("an integer tolerance below zero", 'such as "0.995"', {"optimization.tolerance": {"maxAbs": -1}}),
+    Invalid("percent for a share", "a share from 0 to 1", {"optimization.tolerance": {"top1Agreement": "99.5"}}),
+    Invalid("whole percent for a share", "a share from 0 to 1", {"optimization.tolerance": {"cosine": 99}}),
+    Invalid("a deadline without unit", "with its unit such as", {"optimization.deadline": "60"}),
+    Invalid("a deadline too short", "write a duration from 1m to 168h", {"optimization.deadline": "5s"}),
+    Invalid("a deadline too long", "write a duration from 1m to 168h", {"optimization.deadline": "169h"}),
+    Invalid("a deadline as a number", "with its unit", {"optimization.deadline": 60}, server="must be of type string"),
+    Invalid("memory in words", "write a quantity such as", {"optimization.resources": {"memory": "4 GB"}}),
+    Invalid("fewer than no cores", "write a quantity such as", {"optimization.resources": {"cpu": -1}}),
+)
+
+SERVING = (
+    Invalid("fewer than no pods", "at least 0", {"serving.replicas": -1}, server="greater than or equal to 0"),
+    Invalid("too many pods", "at most 1000", {"serving.replicas": 1001}, server="less than or equal to 1000"),
+    Invalid("pods as text", "without quotes", {"serving.replicas": "2"}, server="must be of type integer"),
+    Invalid("half a GPU", "whole number", {"serving.gpus.count": 0.5}, server="must be of type integer"),
+    Invalid("too many GPUs", "at most 16", {"serving.gpus.count": 17}, server="less than or equal to 16"),
+    Invalid("a GPU without vendor", "full name such as nvidia.com/gpu", {"serving.gpus.resource": "gpu"}),
+    Invalid(
+        "a preferred size above the largest",
+        "at or below maxBatchSize",
+        {"serving.batching": {"maxBatchSize": 4, "preferredSizes": [2, 8]}},
+    ),
+    Invalid(
+        "a preferred size above the default",
+        "at or below maxBatchSize",
+        {"serving.batching": {"preferredSizes": [16]}},
+    ),
+    Invalid("a preferred size twice", "each preferred size once", {"serving.batching": {"preferredSizes": [4, 4]}}),
+    Invalid("a queue delay too long", "from 0s to 10s", {"serving.batching": {"maxQueueDelay": "1m"}}),
+    Invalid("no instances", "at least 1", {"serving.instances": 0}, server="greater than or equal to 1"),
+    Invalid("no protocols", "at least 1", {"serving.protocols": []}, server="should have at least 1 items"),
+    Invalid("a protocol twice", "name each protocol once", {"serving.protocols": ["HTTP", "HTTP"]}),
+    Invalid("a protocol nobody knows", "GRPC", {"serving.protocols": ["REST"]}, server="Unsupported value"),
+    Invalid("warm-up as text", "true or false", {"serving.warmup": "yes"}, server="must be of type boolean"),
+    Invalid("no grace period", "from 1s to 1h", {"serving.terminationGracePeriod": "0s"}),
+    Invalid("resources as a list", "mapping", {"serving.resources": ["cpu"]}, server="must be of type object"),
+    Invalid("a progress deadline too short", "from 10s to 24h", {"rollout.progressDeadline": "1s"}),
+    Invalid("a negative history", "at least 0", {"revisionHistoryLimit": -1}, server="greater than or equal to 0"),
+    Invalid("a size in words", "write a quantity such as", {"storage.size": "big"}),
+    Invalid("a class of another namespace", "no '/'", {"storage.className": "team/fast"}),
+    Invalid("an access mode nobody knows", "ReadWriteOnce", {"storage.accessMode": "ReadOnly"}),
+)
+
+_GONE = "is not available in this version"
+
+# What is refused as a whole in this version is still checked inside: the rules must be right on the day it arrives.
+COMING = (
+    Invalid("a bucket without its kind", "set bucket with kind: Bucket", {"storage.bucket": {"uri": "s3://a/b"}}),
+    Invalid("a kind without its bucket", "set bucket with kind: Bucket", {"storage.kind": "Bucket"}),
+    Invalid("a kind without its registry", "set oci with kind: OCI", {"storage.kind": "OCI"}),
+    Invalid(
+        "two kinds at once",
+        "set oci with kind: OCI",
+        {"storage": {"kind": "Bucket", "bucket": {"uri": "s3://a/b"}, "oci": {"repository": "h/a"}}},
+    ),
+    Invalid(
+        "a class without a claim",
+        "only claims have a class",
+        {"storage": {"kind": "Bucket", "bucket": {"uri": "s3://a/b"}, "className": "fast"}},
+    ),
+    Invalid(
+        "a bucket with keys",
+        "put them into a Secret",
+        {"storage": {"kind": "Bucket", "bucket": {"uri": "s3://k:s@a/b"}}},
+    ),
+    Invalid(
+        "an image with a tag",
+        "without scheme, tag or digest",
+        {"storage": {"kind": "OCI", "oci": {"repository": "https://h/a:1"}}},
+    ),
+    Invalid(
+        "fewer than the fewest",
+        "at or above minReplicas",
+        {"serving.autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+    ),
+    Invalid(
+        "replicas and autoscaling",
+        "remove replicas or remove autoscaling",
+        {"serving.replicas": 3, "serving.autoscaling": {"maxReplicas": 4}},
+    ),
+    Invalid(
+        "a metric without its query",
+        "set query with type Prometheus",
+        {"serving.autoscaling": {"maxReplicas": 2, "metrics": [{"type": "Prometheus", "target": 5}]}},
+    ),
+    Invalid("a namespace with a slash", "no '/'", {"serving.access": {"mode": "Internal", "fromNamespaces": ["a/b"]}}),
+    Invalid(
+        "steps that go down", "in ascending order", {"rollout.steps": [{"weight": 50}, {"weight": 10, "hold": "2m"}]}
+    ),
+    Invalid("the same step twice", "each once", {"rollout.steps": [{"weight": 50}, {"weight": 50}]}),
+    Invalid("a step of all", "at most 99", {"rollout.steps": [{"weight": 100}]}, server="less than or equal to 99"),
+    Invalid("a hold in words", "or Forever", {"rollout.steps": [{"weight": 10, "hold": "long"}]}),
+    Invalid("a check without bounds", "set max (absolute) or", {"rollout.analysis": {"checks": {"errorRate": {}}}}),
+    Invalid(
+        "a time as a share",
+        "with its unit such as",
+        {"rollout.analysis": {"checks": {"tailLatency": {"max": "0.5"}}}},
+    ),
+    Invalid(
+        "two checks of one name",
+        "a name of its own",
+        {
+            "rollout.analysis": {
+                "checks": {
+                    "prometheus": [
+                        {"name": "a", "query": "x", "max": 1},
+                        {"name": "a", "query": "y", "max": 1},
+                    ]
+                }
+            }
+        },
+    ),
+    Invalid("undo to nowhere", "set toRevision with verb undo", {"rollout.action": {"id": "1", "verb": "undo"}}),
+    Invalid(
+        "a window of four fields",
+        "five fields of a cron expression",
+        {"rollout.maintenanceWindows": [{"schedule": "0 2 * *", "duration": "4h"}]},
+    ),
+    Invalid("a file without its function", "write file.py#function", {"model.architecture.file": "model.py"}),
+    Invalid("code in a file as data", "set trust: Executable to run", {"model.architecture.file": "model.py#build"}),
+    Invalid("judging too often", "from 5s to 1h", {"rollout.analysis": {"interval": "1s"}}),
+    Invalid("judging too little", "from 10s to 24h", {"rollout.analysis": {"window": "1s"}}),
+    Invalid(
+        "a time zone with a space",
+        "such as Europe/Berlin",
+        {"rollout.maintenanceWindows": [{"schedule": "0 2 * * 6", "duration": "4h", "timeZone": "Central Europe"}]},
+    ),
+    Invalid("an export twice", "name each export once", {"optimization.exports": ["TFLite", "TFLite"]}),
+    Invalid(
+        "a bucket behind http",
+        "begins with s3://, gs:// or az://",
+        {"storage": {"kind": "Bucket", "bucket": {"uri": "https://a/b"}}},
+    ),
+    Invalid(
+        "a namespace twice",
+        "name each namespace once",
+        {"serving.access": {"mode": "Internal", "fromNamespaces": ["a", "a"]}},
+    ),
+    Invalid("looking too often", "from 1m to 720h", {"model.refresh": {"interval": "1s"}}),
+)
+
+
+def _refused(path: str, value: Any) -> Invalid:
+    return Invalid(f"{path}, not built yet", f"spec.{path} {_GONE}; remove it", {path: value})
+
+
+def _refused_value(path: str, value: str, sentence: str, **more: Any) -> Invalid:
+    item = [value] if path.endswith("precisions") else value
+    return Invalid(f"{path} {value}, not built yet", f"{value} {_GONE}; {sentence}", {path: item, **more})
+
+
+NOT_AVAILABLE = (
+    _refused("model.verification", {"publicKeySecret": "keys"}),
+    _refused("model.refresh", {"interval": "1h"}),
+    Invalid(
+        "architecture.file, not built yet",
+        f"spec.model.architecture.file {_GONE}; remove it",
+        {"model.architecture.file": "model.py#build", "model.trust": "Executable"},
+    ),
+    _refused("optimization.prune", {"ratio": "0.5"}),
+    _refused("optimization.distill", {"teacher": {"uri": "s3://a/b"}}),
+    _refused("optimization.fineTune", {"epochs": 3}),
+    _refused("optimization.tolerance.metric", "Accuracy"),
+    _refused("optimization.tolerance.maxMetricDrop", "0.01"),
+    _refused("optimization.exports", ["TFLite"]),
+    _refused("optimization.profile", True),
+    _refused("optimization.gpus", {"count": 1}),
+    _refused("storage.bucket", {"uri": "s3://a/b"}),
+    _refused("storage.oci", {"repository": "host/models"}),
+    _refused("serving.autoscaling", {"maxReplicas": 4}),
+    _refused("serving.predict", {"labels": ["cat"]}),
+    _refused("serving.access", {"mode": "Internal"}),
+    _refused("serving.gateway", {"name": "public"}),
+    _refused("serving.placement", {"profile": "a100"}),
+    _refused("rollout.steps", [{"weight": 10}]),
+    _refused("rollout.verification", {"tolerance": {"cosine": "0.99"}}),
+    _refused("rollout.analysis", {"interval": "15s"}),
+    _refused("rollout.shadow", {"sampleRate": "0.05"}),
+    _refused("rollout.bake", "5m"),
+    _refused("rollout.maintenanceWindows", [{"schedule": "0 2 * * 6", "duration": "4h"}]),
+    _refused("rollout.action", {"id": "1", "verb": "promote"}),
+    Invalid("uri oci, not built yet", f"oci:// {_GONE}", {"model.uri": "oci://host/model"}),
+    Invalid("samples in oci, not built yet", f"oci:// {_GONE}", {"model.samples": {"uri": "oci://host/samples"}}),
+    _refused_value("model.format", "Keras", "use one of ExportedProgram"),
+    _refused_value("model.format", "SavedModel", "use one of ExportedProgram", **{"model.trust": "Executable"}),
+    _refused_value("model.format", "TFLite", "use one of ExportedProgram"),
+    _refused_value("model.format", "TorchServeArchive", "use one of", **{"model.trust": "Executable"}),
+    _refused_value("optimization.precisions", "BF16", "use one of FP32, FP16, INT8"),
+    _refused_value("storage.kind", "Bucket", "use PVC", **{"storage.bucket": {"uri": "s3://a/b"}}),
+    _refused_value("storage.kind", "OCI", "use PVC", **{"storage.oci": {"repository": "host/models"}}),
+    _refused_value("rollout.strategy", "Canary", "use BlueGreen"),
+    _refused_value("rollout.strategy", "Replace", "use BlueGreen"),
+    _refused_value("rollout.capacity", "Auto", "use Surge"),
+    _refused_value("rollout.capacity", "Swap", "use Surge"),
+    _refused_value("rollout.capacity", "Recreate", "use Surge"),
+)
+
+# The server prunes unknown fields without a word (kubectl asks it to be strict); lint always says them.
+LINT_ONLY = (
+    Invalid("a typo", "did you mean replicas?", {"serving.replica": 2}, server=None),
+    Invalid(
+        "snake_case",
+        "did you mean secretName?",
+        {"model.credentials": {"secretName": "a", "secret_name": "a"}},
+        server=None,
+    ),
+    Invalid("a field of another API", "known here", {"template": {"spec": {}}}, server=None),
+)
+
+INVALID = (
+    *NAMES,
+    *SOURCES,
+    *CODE,
+    *SIGNATURES,
+    *OPTIMIZATION,
+    *SERVING,
+    *COMING,
+    *NOT_AVAILABLE,
+    *LINT_ONLY,
+)

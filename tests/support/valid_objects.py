@@ -1,0 +1,57 @@
+"""Objects at the edge that must be accepted: what is changed on the ten-line object, by dotted path below spec."""
+
+from typing import Any
+
+_SIGNATURE = {
+    "inputs": [{"name": "image", "dtype": "FP32", "shape": [3, 224, 224]}],
+    "outputs": [{"name": "logits", "dtype": "FP32", "shape": [10]}],
+}
+
+VALID: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("ten lines", {}),
+    ("a claim", {"model.uri": "pvc://models/digits/v3"}),
+    ("a name with dots in a path", {"model.uri": "s3://models/digits..v3/model.onnx"}),
+    ("Hugging Face at a revision", {"model.uri": "hf://gpt2@main"}),
+    ("an at sign in a path", {"model.uri": "s3://models/digits@v3/"}),
+    ("a query without secrets", {"model.uri": "https://host:8443/m.onnx?version=3"}),
+    ("a container in Azure", {"model.uri": "az://container/digits"}),
+    (
+        "weights with all they need",
+        {
+            "model.format": "SafeTensors",
+            "model.architecture": {"factory": "torchvision.models.resnet18", "arguments": {"num_classes": 10}},
+            "model.signature": _SIGNATURE,
+        },
+    ),
+    (
+        "a factory of one's own",
+        {
+            "model.format": "StateDict",
+            "model.trust": "Executable",
+            "model.architecture": {"factory": "mylib.models.build"},
+            "model.signature": _SIGNATURE,
+        },
+    ),
+    ("TorchScript, trusted", {"model.format": "TorchScript", "model.trust": "Executable"}),
+    ("INT8, samples by the packed model", {"optimization.precisions": ["FP32", "INT8"]}),
+    (
+        "INT8, samples of one's own",
+        {
+            "model.format": "ONNX",
+            "model.samples": {"uri": "s3://m/s.npz", "secretName": "s3.team-a"},
+            "optimization.precisions": ["INT8"],
+        },
+    ),
+    ("a digest", {"model.digest": "sha256:" + "0a" * 32}),
+    ("integers for quantities", {"serving.resources": {"cpu": 2, "memory": "4Gi"}, "storage.size": "20Gi"}),
+    (
+        "every tolerance",
+        {"optimization.tolerance": {"maxAbs": "1e-4", "cosine": "0.999", "top1Agreement": 1}},
+    ),
+    ("bounds included", {"optimization.deadline": "1m", "rollout.progressDeadline": "24h"}),
+    ("a compound duration", {"optimization.deadline": "1h30m", "serving.batching": {"maxQueueDelay": "0.5ms"}}),
+    ("preferred sizes", {"serving.batching": {"maxBatchSize": 16, "preferredSizes": [4, 16]}}),
+    ("a MIG profile", {"serving.gpus": {"count": 1, "resource": "nvidia.com/mig-1g.5gb"}}),
+    ("no pods", {"serving.replicas": 0, "serving.minAvailable": 0}),
+    ("defaults written out", {"rollout": {"strategy": "BlueGreen", "capacity": "Surge"}, "storage.kind": "PVC"}),
+)
