@@ -61,10 +61,11 @@ def start(
     with step(f"etcd and API server at {endpoints.server}"):
         current = launch(layout, current, "etcd", wrap(programs.etcd(layout, kube, endpoints)))
         current = launch(layout, current, "kube-apiserver", wrap(programs.apiserver(layout, kube, endpoints)))
-        current = launch(layout, current, "kube-controller-manager", wrap(programs.controller_manager(layout, kube)))
         server = api.connect(layout, endpoints.server)
         wait_while_alive(layout, current, "the API server's readiness", server.is_ready)
     with step("controllers"):
+        # Not earlier: it gives up when the API server is not healthy within ten seconds.
+        current = launch(layout, current, "kube-controller-manager", wrap(programs.controller_manager(layout, kube)))
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         wait_while_alive(layout, current, "the first service account", lambda: bool(server.call("GET", account)))
     return current
