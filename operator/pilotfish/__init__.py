@@ -1,1 +1,5 @@
 """Pilotfish: a Kubernetes operator for AI model deployments."""
+
+from pilotfish.pack import pack
+
+__all__ = ["pack"]

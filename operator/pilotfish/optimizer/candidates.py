@@ -148,7 +148,10 @@ def to_int8_dynamic(source: Path, target: Path) -> None:
     if not any(before[op] for op in _QUANTIZED_OPS):
         raise ValueError("the model has no MatMul, Gemm or LSTM to quantize")
     prepared = target.with_name("prepared.onnx")
-    quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+    bare = onnx.load(str(source))
+    del bare.graph.value_info[:]  # exporters leave shapes of weights there that the optimizer then transposes
+    save_onnx(bare, prepared)
+    quant_pre_process(str(prepared), str(prepared), skip_symbolic_shape=True)
     quantize_dynamic(
         str(prepared),
         str(target),

@@ -1,8 +1,11 @@
 """From recognised bytes to a model that answers. Decides what is safe to open; torch is imported for torch formats only."""
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
+from safetensors.numpy import load_file
 
 from pilotfish.api.model import ModelFormat, ModelSpec, Trust
 from pilotfish.api.report import OptimizerReason as Reason
@@ -10,7 +13,9 @@ from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.identify import Identified
 from pilotfish.optimizer.load_onnx import load_onnx, settle_signature
 from pilotfish.optimizer.model import LoadedModel, Runner
+from pilotfish.optimizer.samples import shape_hints
 from pilotfish.optimizer.signatures import apply_declared
+from pilotfish.optimizer.tensors import Array
 from pilotfish.optimizer.worker import Subject
 
 Hints = dict[str, tuple[int, ...]]
@@ -31,10 +36,10 @@ _LATER = {
 }
 
 
-def load_model(found: Identified, spec: ModelSpec, *, threads: int, hints: Hints) -> LoadedModel:
+def load_model(found: Identified, spec: ModelSpec, *, threads: int, recorded: Mapping[str, Array] | None) -> LoadedModel:
     """Open a recognised model under the spec's trust.
 
-    `hints` are shapes of one recorded sample per input.
+    `recorded` are samples as they were given, one array per input; their shapes and types help to find the signature.
 
     Raises:
         OptimizerError: UnknownFormat (the spec says another format), UnsupportedFormat, WrongImage (torch is needed and
@@ -43,11 +48,11 @@ def load_model(found: Identified, spec: ModelSpec, *, threads: int, hints: Hints
     check_format(found, spec)
     if found.format is ModelFormat.ONNX:
         loaded = load_onnx(found.path, threads=threads)
-        full = _full_hints(loaded, hints or declared_hints(spec))
+        full = _full_hints(loaded, shape_hints(recorded) or declared_hints(spec))
         return apply_declared(settle_signature(loaded, hint=full), spec)
     from pilotfish.optimizer.pytorch.load import load_torch
 
-    return apply_declared(load_torch(found, spec, threads=threads, hints=hints), spec)
+    return apply_declared(load_torch(found, spec, threads=threads, recorded=recorded), spec)
 
 
 def check_format(found: Identified, spec: ModelSpec) -> None:
@@ -88,9 +93,7 @@ def reload_runner(subject: Subject) -> Runner:
     pack = Path(source["pack"]) if source["pack"] else None
     found = Identified(format=next(f for f in ModelFormat if f.value == source["format"]), path=Path(subject.path), pack=pack)
     spec = ModelSpec.model_validate(source["spec"])
-    return load_model(
-        found, spec, threads=subject.threads, hints={n: tuple(s) for n, s in source["hints"].items()}
-    ).runner
+    return load_model(found, spec, threads=subject.threads, recorded=load_file(subject.inputs)).runner
 
 
 def _full_hints(model: LoadedModel, hints: Hints) -> Hints:

@@ -30,7 +30,7 @@ from pilotfish.optimizer.model import Candidate, LoadedModel, Samples
 from pilotfish.optimizer.package import find_artifact, finish, write_golden, write_repository
 from pilotfish.optimizer.progress import OPTIMIZE_STAGES, Progress
 from pilotfish.optimizer.prove import Proof, Prover
-from pilotfish.optimizer.samples import check_samples, generate_samples, read_samples, shape_hints
+from pilotfish.optimizer.samples import check_samples, generate_samples, read_samples
 from pilotfish.optimizer.select import select
 from pilotfish.optimizer.summary import make_message
 from pilotfish.optimizer.tensors import Array, sample_count
@@ -95,7 +95,7 @@ def _prepare(run: Run) -> _Prepared:
     with run.progress.stage("load", f"reading {run.source.entry.name}"):
         found = identify(run.source.entry, work=run.work)
         recorded = read_samples(run.samples) if run.samples else None
-        model = load_model(found, spec, threads=threads, hints=shape_hints(recorded))
+        model = load_model(found, spec, threads=threads, recorded=recorded)
         if recorded is None and model.packed_samples:
             recorded = dict(model.packed_samples)
     with run.progress.stage("samples", "recorded" if recorded else "generated from the signature, seeded"):
@@ -173,12 +173,10 @@ def _measure(run: Run, ready: _Prepared, proofs: list[Proof], stack: ExitStack, 
 
 def _original_subject(run: Run, ready: _Prepared, prover: Prover) -> Subject:
     kind = "onnx" if ready.model.onnx is not None else "original"
-    hints = {t.name: list(ready.samples.inputs[t.name].shape[1:]) for t in ready.model.signature.inputs}
     source = {
         "format": ready.found.format.value,
         "pack": str(ready.found.pack) if ready.found.pack else None,
         "spec": run.job.model.to_wire(),
-        "hints": hints,
     }
     path = ready.model.onnx if ready.model.onnx is not None else ready.found.path
     return prover.subject(kind, path, source=source)

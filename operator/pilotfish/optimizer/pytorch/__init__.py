@@ -1,0 +1,1 @@
+"""Everything that imports torch. Imported on demand only, so that the light image works without it."""

@@ -1,0 +1,100 @@
+"""A HuggingFace folder: config.json and safetensors, offline, no code from the folder."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.api.report import TensorSpec
+from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.tensors import Array
+
+_SEQUENCE = 16
+
+
+def load_folder(folder: Path) -> Any:
+    """The model of a folder in evaluation mode, float32.
+
+    Raises:
+        OptimizerError: UnsafeModel when it needs code of its own, ModelInvalid when transformers cannot load it.
+    """
+    os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"})
+    import torch
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    config = _config(folder)
+    if "auto_map" in config and config.get("model_type") not in transformers.CONFIG_MAPPING:
+        raise OptimizerError(
+            Reason.UNSAFE_MODEL,
+            f"{folder.name} needs code of its own (auto_map in config.json), which is never run; export it as ONNX instead",
+        )
+    kind = _class(config)
+    try:
+        return kind.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        ).eval()
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        raise OptimizerError(
+            Reason.MODEL_INVALID,
+            f"transformers cannot load {folder.name}: {text[0] if text else type(error).__name__}; check config.json and weights",
+        ) from error
+
+
+def folder_inputs(model: Any, recorded: Mapping[str, Array] | None) -> tuple[tuple[TensorSpec, ...], dict[str, int]]:
+    """Inputs (without batch) and bounds of integer inputs, from the model's configuration.
+
+    Raises:
+        OptimizerError: SignatureMissing for a model whose inputs are neither text nor images.
+    """
+    config = model.config
+    if model.main_input_name == "input_ids" and not config.is_encoder_decoder:
+        return _text_inputs(model, recorded)
+    if model.main_input_name == "pixel_values":
+        size = getattr(config, "image_size", 224)
+        height, width = size if isinstance(size, (list, tuple)) else (size, size)
+        shape = (getattr(config, "num_channels", 3), height, width)
+        return (TensorSpec(name="pixel_values", dtype="FP32", shape=shape),), {}
+    raise OptimizerError(
+        Reason.SIGNATURE_MISSING,
+        f"the inputs of {type(model).__name__} are not known; write spec.model.signature.inputs",
+    )
+
+
+def _text_inputs(model: Any, recorded: Mapping[str, Array] | None) -> tuple[tuple[TensorSpec, ...], dict[str, int]]:
+    import inspect
+
+    config = model.config
+    accepted = inspect.signature(model.forward).parameters
+    names = ["input_ids", "attention_mask"]
+    if "token_type_ids" in accepted and getattr(config, "type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    example = tuple(recorded["input_ids"].shape[1:]) if recorded and "input_ids" in recorded else (_SEQUENCE,)
+    inputs = tuple(TensorSpec(name=name, dtype="INT64", shape=(-1,), example=example) for name in names)
+    return inputs, {"input_ids": config.vocab_size, "token_type_ids": max(1, getattr(config, "type_vocab_size", 1))}
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except ValueError as error:
+        raise OptimizerError(Reason.MODEL_INVALID, f"config.json of {folder.name} is no JSON: {error}") from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise OptimizerError(
+            Reason.MODEL_INVALID, f"config.json of {folder.name} names no model_type; save the folder with save_pretrained"
+        )
+    return config
+
+
+def _class(config: dict[str, Any]) -> Any:
+    import transformers
+
+    for name in config.get("architectures") or ():
+        found = getattr(transformers, str(name), None)
+        if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+            return found
+    return transformers.AutoModel
