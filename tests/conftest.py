@@ -1,3 +1,3 @@
 """What every test may ask for."""
 
-pytest_plugins = ["support.apiserver"]
+pytest_plugins = ["support.apiserver", "support.record"]

@@ -45,6 +45,8 @@ class FakeCluster:
     now: Callable[[], datetime] = field(default=lambda: datetime.now(tz=UTC))
     fault: Fault | None = None
     effects: list[Effect] = field(default_factory=list)
+    changes: int = 0
+    """How often anything was stored or removed, by whomever."""
     _objects: dict[Key, dict[str, Any]] = field(default_factory=dict)
     _applied: dict[tuple[Key, str], dict[str, Any]] = field(default_factory=dict)
     _versions: Any = field(default_factory=lambda: itertools.count(1))
@@ -142,6 +144,7 @@ class FakeCluster:
             return copy.deepcopy(found)
         self._before("status", key)
         changed["metadata"]["resourceVersion"] = self._version()
+        self.changes += 1
         self._objects[key] = changed
         self._after("status", key)
         return copy.deepcopy(changed)
@@ -197,12 +200,14 @@ class FakeCluster:
         elif "generation" in found["metadata"] and body.get("spec") != found.get("spec"):
             meta["generation"] = found["metadata"]["generation"] + 1
         meta["resourceVersion"] = self._version()
+        self.changes += 1
         self._objects[key] = body
 
     def _remove(self, key: Key) -> None:
         gone = self._objects.pop(key, None)
         if gone is None:
             return
+        self.changes += 1
         for entry in [entry for entry in self._applied if entry[0] == key]:
             del self._applied[entry]
         uid = gone["metadata"]["uid"]

@@ -24,6 +24,16 @@ from pilotfish.core.status import make_status
 from pilotfish.core.traffic import keep_traffic, points_at, unwanted_budget
 from pilotfish.resources.policy import Policy
 
+# Pods first: they hold what is scarce.
+_GOING = (
+    "Deployment",
+    "Job",
+    "PodDisruptionBudget",
+    "Service",
+    "ConfigMap",
+    "ControllerRevision",
+    "PersistentVolumeClaim",
+)
 _LOOK_AGAIN_FOR_FOREIGN = timedelta(seconds=60)
 
 
@@ -166,7 +176,7 @@ def _owned(scope: Scope, applies: Iterable[Apply]) -> tuple[Apply, ...]:
 
 
 def _unique(bodies: Iterable[Body]) -> tuple[Body, ...]:
-    unique = {(body["kind"], name_of(body)): body for body in bodies if not is_deleting(body)}
+    unique = {(_GOING.index(body["kind"]), name_of(body)): body for body in bodies if not is_deleting(body)}
     return tuple(unique[key] for key in sorted(unique))
 
 

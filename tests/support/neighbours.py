@@ -1,0 +1,331 @@
+"""The operator's neighbours, played small: Job and Deployment controllers, scheduler, kubelet. Each step does one thing.
+
+They know of Kubernetes what the operator looks at: conditions, counters, container states, termination messages. Nothing
+here sleeps or is random; the world decides who steps when.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pilotfish import names
+from pilotfish.api.report import JobInput, TerminationMessage, encode_termination_message
+from support.builders import make_result
+from support.fake_cluster import FakeCluster
+
+GOOD = "good"
+FLAKY = "flaky"  # the first attempt of the Job dies, the second goes well
+OUT_OF_MEMORY = "out of memory"
+SILENT = "silent"  # the Job ends well and says nothing
+UNLOADABLE = "unloadable"  # the Job goes well, Triton cannot load what it made
+DAMAGED = "damaged"  # the Job goes well, the artifact in the store is not what it was
+SLOW = "slow"  # Triton never gets ready
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What a test decides about the world. Any other word in `models` is the reason of a failing Job."""
+
+    gpus: int = 8
+    models: dict[str, str] = field(default_factory=dict)
+    missing_images: set[str] = field(default_factory=set)
+    missing_secrets: set[str] = field(default_factory=set)
+    quota_exceeded: bool = False
+
+
+@dataclass(slots=True)
+class Neighbours:
+    """All of them over one cluster."""
+
+    cluster: FakeCluster
+    around: Surroundings
+    now: Callable[[], datetime]
+
+    def steps(self) -> tuple[Callable[[], None], ...]:
+        """One step of each, in the order of their work."""
+        return (self.control_jobs, self.control_deployments, self.schedule, self.run_pods)
+
+    # Job controller
+
+    def control_jobs(self) -> None:
+        for job in self.cluster.find("Job"):
+            if not _is_true(job, "Complete") and not _is_true(job, "Failed"):
+                self._control_job(job)
+
+    def _control_job(self, job: dict[str, Any]) -> None:
+        pods = [p for p in self.cluster.find("Pod") if _owned_by(p, job)]
+        failed = [p for p in pods if _phase(p) == "Failed" and not _is_true(p, "DisruptionTarget")]
+        active = [p for p in pods if _phase(p) in {"Pending", "Running"}]
+        if any(_phase(p) == "Succeeded" for p in pods):
+            self._end_job(job, "Complete", "CompletionsReached")
+        elif any(10 in _exit_codes(p) for p in failed):
+            self._end_job(job, "Failed", "PodFailurePolicy")
+        elif len(failed) > job["spec"]["backoffLimit"]:
+            self._end_job(job, "Failed", "BackoffLimitExceeded")
+        elif self.now() - _born(job) > timedelta(seconds=job["spec"]["activeDeadlineSeconds"]):
+            for pod in active:
+                self.cluster.remove_now("Pod", pod["metadata"]["name"])
+            self._end_job(job, "Failed", "DeadlineExceeded")
+        elif not active and not self.around.quota_exceeded:
+            self._create_pod(f"{job['metadata']['name']}-{len(pods)}", job, job["spec"]["template"])
+
+    def _end_job(self, job: dict[str, Any], kind: str, reason: str) -> None:
+        def end(body: dict[str, Any]) -> None:
+            body["status"] = {"conditions": [{"type": kind, "status": "True", "reason": reason}]}
+
+        self.cluster.change_now("Job", job["metadata"]["name"], end)
+
+    # Deployment controller
+
+    def control_deployments(self) -> None:
+        for deployment in self.cluster.find("Deployment"):
+            current = self._replica_set(deployment)
+            own = [p for p in self.cluster.find("Pod") if _owned_by(p, current)]
+            self._replace_failed(own)
+            self._scale(deployment, current, own)
+            self._count(deployment, current)
+
+    def _replica_set(self, deployment: dict[str, Any]) -> dict[str, Any]:
+        template = deployment["spec"]["template"]
+        name = f"{deployment['metadata']['name']}-{names.short_hash(template)}"
+        found = self.cluster.look("ReplicaSet", name)
+        if found is not None:
+            return found
+        meta = {
+            "name": name,
+            "namespace": deployment["metadata"]["namespace"],
+            "labels": template["metadata"]["labels"],
+            "ownerReferences": [_owner(deployment)],
+        }
+        return self.cluster.create_now({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": meta, "spec": {}})
+
+    def _replace_failed(self, pods: list[dict[str, Any]]) -> None:
+        for pod in pods:
+            if _phase(pod) == "Failed":
+                self.cluster.remove_now("Pod", pod["metadata"]["name"])
+
+    def _scale(self, deployment: dict[str, Any], current: dict[str, Any], own: list[dict[str, Any]]) -> None:
+        wanted = deployment["spec"].get("replicas", 1)
+        taken = {p["metadata"]["name"] for p in own}
+        for number in range(wanted):
+            name = f"{current['metadata']['name']}-{number}"
+            if name not in taken and not self.around.quota_exceeded:
+                self._create_pod(name, current, deployment["spec"]["template"])
+        for name in sorted(taken)[wanted:]:
+            self.cluster.remove_now("Pod", name)
+        ready = [p for p in self.cluster.find("Pod") if _owned_by(p, current) and _is_true(p, "Ready")]
+        if len(ready) >= wanted:
+            for old in self._older(deployment, current):
+                self.cluster.remove_now("ReplicaSet", old["metadata"]["name"])
+
+    def _older(self, deployment: dict[str, Any], current: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for other in self.cluster.find("ReplicaSet"):
+            if _owned_by(other, deployment) and other["metadata"]["name"] != current["metadata"]["name"]:
+                yield other
+
+    def _count(self, deployment: dict[str, Any], current: dict[str, Any]) -> None:
+        sets = [current, *self._older(deployment, current)]
+        pods = [p for p in self.cluster.find("Pod") if any(_owned_by(p, s) for s in sets)]
+        updated = [p for p in pods if _owned_by(p, current)]
+        ready = [p for p in pods if _is_true(p, "Ready")]
+        old = deployment.get("status", {})
+        counts = {"replicas": len(pods), "updatedReplicas": len(updated), "readyReplicas": len(ready)}
+        moved = any(old.get(key, 0) != value for key, value in counts.items())
+        progressing = next((c for c in old.get("conditions", ()) if c["type"] == "Progressing"), None)
+        since = progressing["lastUpdateTime"] if progressing and not moved else self.now().isoformat()
+        deadline = timedelta(seconds=deployment["spec"].get("progressDeadlineSeconds", 600))
+        complete = len(ready) >= deployment["spec"].get("replicas", 1)
+        late = not complete and self.now() - datetime.fromisoformat(since) > deadline
+        reason = "ProgressDeadlineExceeded" if late else "NewReplicaSetAvailable" if complete else "ReplicaSetUpdated"
+        conditions = [
+            {"type": "Progressing", "status": str(not late), "reason": reason, "lastUpdateTime": since},
+        ]
+        if self.around.quota_exceeded and not complete:
+            told = 'pods "x" is forbidden: exceeded quota: gpus, requested: 1, used: 1, limited: 1'
+            conditions.append({"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": told})
+
+        def count(body: dict[str, Any]) -> None:
+            seen = body["metadata"]["generation"]
+            body["status"] = {"observedGeneration": seen, **counts, "conditions": conditions}
+
+        self.cluster.change_now("Deployment", deployment["metadata"]["name"], count)
+
+    # Scheduler
+
+    def schedule(self) -> None:
+        for pod in self.cluster.find("Pod"):
+            if "nodeName" in pod["spec"] or _phase(pod) != "Pending":
+                continue
+            fits = _gpus(pod) <= self.free_gpus()
+            self.cluster.change_now("Pod", pod["metadata"]["name"], _bind if fits else _leave_pending)
+
+    def free_gpus(self) -> int:
+        """GPUs that no bound pod holds."""
+        bound = (p for p in self.cluster.find("Pod") if "nodeName" in p["spec"])
+        return self.around.gpus - sum(_gpus(p) for p in bound if _phase(p) in {"Pending", "Running"})
+
+    # Kubelet
+
+    def run_pods(self) -> None:
+        for pod in self.cluster.find("Pod"):
+            if "nodeName" in pod["spec"] and _phase(pod) in {"Pending", "Running"}:
+                self.cluster.change_now("Pod", pod["metadata"]["name"], self._advance_pod)
+
+    def _advance_pod(self, pod: dict[str, Any]) -> None:
+        status = pod["status"]
+        status.setdefault("startTime", self.now().isoformat())
+        secrets = {v["secret"]["secretName"] for v in pod["spec"]["volumes"] if "secret" in v}
+        lacks = bool(secrets & self.around.missing_secrets)
+        _set_condition(pod, "PodReadyToStartContainers", not lacks)
+        images = [c["image"] for c in (*pod["spec"]["initContainers"], *pod["spec"]["containers"])]
+        missing = sorted(set(images) & self.around.missing_images)
+        if lacks:
+            return
+        if missing and status["phase"] == "Pending":
+            state = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
+            status["initContainerStatuses"] = [
+                {"name": pod["spec"]["initContainers"][0]["name"], "image": missing[0], "ready": False, "state": state}
+            ]
+            return
+        if status["phase"] == "Pending":
+            status["phase"] = "Running"
+            status["initContainerStatuses"] = []
+        elif pod["metadata"]["labels"][names.COMPONENT_LABEL] == "optimize":
+            self._end_optimizer(pod)
+        else:
+            self._serve(pod)
+
+    def _end_optimizer(self, pod: dict[str, Any]) -> None:
+        env = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
+        told = JobInput.model_validate_json(str(env["PILOTFISH_JOB"]))
+        behaviour = self.behaviour(told.model.uri)
+        first = pod["metadata"]["name"].endswith("-0")
+        if behaviour == OUT_OF_MEMORY:
+            _end(pod, "optimize", code=137, message="", reason="OOMKilled")
+        elif behaviour == FLAKY and first:
+            _end(pod, "optimize", code=1, message="")
+        elif behaviour == SILENT:
+            _end(pod, "optimize", code=0, message="")
+        elif behaviour in {GOOD, FLAKY, UNLOADABLE, DAMAGED, SLOW}:
+            _end(pod, "optimize", code=0, message=encode_termination_message(make_result(told.recipe_key)))
+        else:
+            failed = {"outcome": "Failed", "reason": behaviour, "message": f"{told.model.uri} cannot be used"}
+            message = TerminationMessage.model_validate(failed)
+            _end(pod, "fetch", code=10, message=encode_termination_message(message))
+
+    def _serve(self, pod: dict[str, Any]) -> None:
+        behaviour = self.behaviour(self._uri_of(pod))
+        if behaviour == UNLOADABLE:
+            log = "I1122 10:00:00.123456 1 x.cc:1] starting\nE1122 10:00:00.123456 1 model_lifecycle.cc:1] no such op"
+            _crash(pod, "containerStatuses", "triton", code=1, message=log)
+        elif behaviour == DAMAGED:
+            failed = {"outcome": "Failed", "reason": "ArtifactDigestMismatch", "message": "the artifact was changed"}
+            message = encode_termination_message(TerminationMessage.model_validate(failed))
+            _crash(pod, "initContainerStatuses", "install", code=10, message=message)
+        elif behaviour != SLOW:
+            _set_condition(pod, "Ready", value=True)
+            state = {"running": {}}
+            pod["status"]["containerStatuses"] = [
+                {"name": "triton", "ready": True, "restartCount": 0, "state": state, "image": "triton"}
+            ]
+
+    def _uri_of(self, pod: dict[str, Any]) -> str:
+        revision = pod["metadata"]["labels"][names.REVISION_LABEL]
+        record = next(r for r in self.cluster.find("ControllerRevision", {names.REVISION_LABEL: revision}))
+        return str(record["data"]["intent"]["model"]["uri"])
+
+    def behaviour(self, uri: str) -> str:
+        """What becomes of the model behind a uri."""
+        return self.around.models.get(uri, GOOD)
+
+    def _create_pod(self, name: str, owner: dict[str, Any], template: dict[str, Any]) -> None:
+        meta = {
+            "name": name,
+            "namespace": owner["metadata"]["namespace"],
+            "labels": dict(template["metadata"]["labels"]),
+            "ownerReferences": [_owner(owner)],
+        }
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": dict(template["spec"])}
+        self.cluster.create_now({**pod, "status": {"phase": "Pending"}})
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether the pod gets requests from Services that select it."""
+    return _is_true(pod, "Ready")
+
+
+def _owner(body: dict[str, Any]) -> dict[str, Any]:
+    meta = body["metadata"]
+    return {
+        "apiVersion": body["apiVersion"],
+        "kind": body["kind"],
+        "name": meta["name"],
+        "uid": meta["uid"],
+        "controller": True,
+    }
+
+
+def _owned_by(body: dict[str, Any], owner: dict[str, Any]) -> bool:
+    return any(o["uid"] == owner["metadata"]["uid"] for o in body["metadata"].get("ownerReferences", ()))
+
+
+def _phase(pod: dict[str, Any]) -> str:
+    return str(pod["status"]["phase"])
+
+
+def _is_true(body: dict[str, Any], kind: str) -> bool:
+    conditions = body.get("status", {}).get("conditions", ())
+    return any(c["type"] == kind and c["status"] == "True" for c in conditions)
+
+
+def _born(body: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(body["metadata"]["creationTimestamp"])
+
+
+def _exit_codes(pod: dict[str, Any]) -> set[int]:
+    statuses = (*pod["status"].get("initContainerStatuses", ()), *pod["status"].get("containerStatuses", ()))
+    return {s["state"]["terminated"]["exitCode"] for s in statuses if "terminated" in s["state"]}
+
+
+def _gpus(pod: dict[str, Any]) -> int:
+    limits = (c["resources"]["limits"] for c in pod["spec"]["containers"])
+    return sum(int(amount) for limit in limits for name, amount in limit.items() if name == "nvidia.com/gpu")
+
+
+def _bind(pod: dict[str, Any]) -> None:
+    pod["spec"]["nodeName"] = "node"
+    _set_condition(pod, "PodScheduled", value=True)
+
+
+def _leave_pending(pod: dict[str, Any]) -> None:
+    message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: not helpful."
+    _set_condition(pod, "PodScheduled", value=False, reason="Unschedulable", message=message)
+
+
+def _set_condition(pod: dict[str, Any], kind: str, value: bool, **more: str) -> None:
+    conditions = pod["status"].setdefault("conditions", [])
+    conditions[:] = [c for c in conditions if c["type"] != kind]
+    conditions.append({"type": kind, "status": str(value), **more})
+
+
+def _end(pod: dict[str, Any], container: str, *, code: int, message: str, reason: str = "Completed") -> None:
+    state = {"terminated": {"exitCode": code, "message": message, "reason": reason if code in {0, 137} else "Error"}}
+    key = "initContainerStatuses" if container == "fetch" else "containerStatuses"
+    pod["status"][key] = [{"name": container, "ready": False, "restartCount": 0, "state": state, "image": "i"}]
+    pod["status"]["phase"] = "Succeeded" if code == 0 else "Failed"
+
+
+def _crash(pod: dict[str, Any], key: str, container: str, *, code: int, message: str) -> None:
+    before = pod["status"].get(key) or [{"restartCount": -1}]
+    ended = {"exitCode": code, "message": message, "reason": "Error"}
+    pod["status"][key] = [
+        {
+            "name": container,
+            "ready": False,
+            "restartCount": min(before[0]["restartCount"] + 1, 5),
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}},
+            "lastState": {"terminated": ended},
+            "image": "i",
+        }
+    ]
