@@ -52,7 +52,7 @@ def linear_onnx() -> bytes:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
         [numpy_helper.from_array(WEIGHT, "weight"), numpy_helper.from_array(BIAS, "bias")],
     )
-    return _serialize(graph)
+    return serialize(graph)
 
 
 def scalars_onnx() -> bytes:
@@ -70,10 +70,11 @@ def scalars_onnx() -> bytes:
         ],
         [helper.make_tensor_value_info("total", TensorProto.FLOAT, [])],
     )
-    return _serialize(graph)
+    return serialize(graph)
 
 
-def _serialize(graph: onnx.GraphProto) -> bytes:
+def serialize(graph: onnx.GraphProto) -> bytes:
+    """A checked model file around a graph, in an opset that older runtimes read."""
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     return model.SerializeToString()

@@ -6,12 +6,16 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 
+from pilotfish.api.model_config import ServingConfig, render_model_config
+from pilotfish.api.report import Backend, ModelSignature, TensorSpec
 from pilotfish.resources.triton_flags import ADMIN_HEADER, RESTRICTED_APIS, TritonDrain
-from support.repository import expected, linear_onnx, make_config, scalars_onnx, write_model
+from support.repository import expected, linear_onnx, make_config, scalars_onnx, serialize, write_model
+from support.switch import Switch
 from support.triton import ADMIN_KEY, VERSION, TritonError
 
 pytestmark = pytest.mark.triton
@@ -213,3 +217,81 @@ def test_requests_in_the_queue_are_answered_after_sigterm(tmp_path, start_triton
     assert server.wait_ended(seconds=20) == 0
     for answer in (answers["http"], answers["grpc"]):
         np.testing.assert_allclose(answer, expected(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("batched", [True, False], ids=["batched", "unbatched"])
+def test_a_rendered_config_with_scalars_is_served(tmp_path, start_triton, batched):
+    """[n] and [] travel as [n, 1] and [1]; the model sees what its file says."""
+    lead = ["batch"] if batched else []
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "bias"], ["y"])],
+        "add",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, lead)],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, lead)],
+        [onnx.numpy_helper.from_array(np.array(1, np.float32), "bias")],
+    )
+    signature = ModelSignature(
+        inputs=(TensorSpec(name="x", dtype="FP32", shape=()),),
+        outputs=(TensorSpec(name="y", dtype="FP32", shape=()),),
+        batched=batched,
+    )
+    config = render_model_config(
+        name="add", backend=Backend.ONNXRUNTIME, signature=signature, serving=ServingConfig(warmup=False)
+    )
+    server = start_triton(write_model(tmp_path / "models", "add", config, serialize(graph))).wait_ready("add")
+
+    x = np.array([[1], [2]] if batched else [1], np.float32)
+    np.testing.assert_array_equal(infer(http(server), triton_http, "add", {"x": x}), x + 1)
+
+
+def test_an_update_with_clients_all_the_time_loses_no_request(tmp_path, start_triton):
+    """What the operator does: traffic moves, the old server gets SIGTERM once every channel's age has passed.
+
+    An HTTP client that keeps one connection must renew it within that time: Triton closes none by itself.
+    """
+    repository = write_model(tmp_path / "models", "linear", make_config("linear"), linear_onnx())
+    drain = TritonDrain(exit_timeout_seconds=15, grpc_connection_age_seconds=1)
+    old = start_triton(repository, drain=drain, name="old").wait_ready("linear")
+    new = start_triton(repository, drain=drain, name="new").wait_ready("linear")
+    stop, failures, answers = threading.Event(), [], dict.fromkeys(("http", "http-new", "grpc"), 0)
+
+    def ask(kind, address, renew_after):
+        module = triton_grpc if kind == "grpc" else triton_http
+        client, born = None, 0.0
+        while not stop.is_set():
+            if client is None or time.monotonic() - born > renew_after:
+                client, born = module.InferenceServerClient(address), time.monotonic()
+            try:
+                infer(client, module, "linear", {"x": X})
+                answers[kind] += 1
+            except Exception as error:  # noqa: BLE001 -- every kind of failure counts
+                failures.append((kind, str(error)))
+                client = None
+
+    with Switch(http=old.ports.http, grpc=old.ports.grpc) as service:
+        clients = {"http": (service.http, 1), "http-new": (service.http, 0), "grpc": (service.grpc, float("inf"))}
+        threads = [threading.Thread(target=ask, args=(kind, *settings)) for kind, settings in clients.items()]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: min(answers.values()) > 20)
+        service.move(http=new.ports.http, grpc=new.ports.grpc)
+        # Channels end at their age, give or take a tenth: all of them, and no sooner, leave the old server.
+        wait_until(lambda: service.connections_to(old.ports.http, old.ports.grpc) == 0)
+        old.terminate()
+        code = old.wait_ended(seconds=15)
+        before = dict(answers)
+        wait_until(lambda: all(answers[kind] > before[kind] + 20 for kind in answers))
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+    assert failures == []
+    assert code == 0, "nothing held the old server up"
+    assert metric(new, "nv_inference_request_success") > 60
+
+
+def wait_until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not within time"
+        time.sleep(0.05)

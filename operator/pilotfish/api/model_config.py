@@ -71,8 +71,8 @@ def render_model_config(*, name: str, backend: Backend, signature: ModelSignatur
         f"name: {_quote(name)}",
         f"backend: {_quote(backend.value)}",
         f"max_batch_size: {batch}",
-        *(_tensor("input", spec) for spec in signature.inputs),
-        *(_tensor("output", spec) for spec in signature.outputs),
+        *(_tensor("input", spec, batch) for spec in signature.inputs),
+        *(_tensor("output", spec, batch) for spec in signature.outputs),
         _instance_group(serving),
         *_batching(batch, serving),
         *_parameters(backend, serving),
@@ -97,12 +97,12 @@ def _numbers(values: tuple[int, ...]) -> str:
     return ", ".join(str(v) for v in values)
 
 
-def _tensor(kind: str, spec: TensorSpec) -> str:
+def _tensor(kind: str, spec: TensorSpec, batch: int) -> str:
     lines = [f"{kind} {{", f"  name: {_quote(spec.name)}", f"  data_type: {_type(spec)}"]
     if spec.shape:
         lines.append(f"  dims: [ {_numbers(spec.shape)} ]")
-    else:  # Triton has no empty dims: a scalar travels as [1] and is reshaped for the model
-        lines += ["  dims: [ 1 ]", "  reshape { shape: [ ] }"]
+    else:  # Triton has no empty dims: a scalar travels as [1]; it refuses to reshape that where there is no batch
+        lines += ["  dims: [ 1 ]", *(["  reshape { shape: [ ] }"] if batch > 0 else [])]
     return "\n".join([*lines, "}"])
 
 
