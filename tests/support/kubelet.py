@@ -1,0 +1,116 @@
+"""Where there are no nodes, somebody must play the kubelet: pods of Jobs end, pods of Deployments get ready.
+
+The controllers are real: they make the pods and count what is written here.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from pilotfish.api.report import JOB_ENV, TerminationMessage, encode_termination_message
+from pilotfish.names import COMPONENT_LABEL, MANAGED_BY
+from pilotfish.ports import ClusterError
+from support.builders import make_result
+
+Result = Callable[[Mapping[str, Any]], TerminationMessage]
+POLL = 0.1
+
+
+def succeed(job: Mapping[str, Any]) -> TerminationMessage:
+    """Every optimization goes well."""
+    return make_result(job["recipeKey"])
+
+
+class Kubelet:
+    """Plays the pods of one namespace."""
+
+    def __init__(self, cluster: Any, namespace: str, *, result: Result = succeed, serve: bool = True) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+        self.result = result
+        self.serve = serve
+        self.jobs_run: list[str] = []
+
+    async def play(self) -> None:
+        """One look at all pods."""
+        labels = {MANAGED_BY: "pilotfish"}
+        pods = await self.cluster.list(api_version="v1", kind="Pod", namespace=self.namespace, labels=labels)
+        for pod in pods:
+            if pod.get("status", {}).get("phase") != "Pending":
+                continue
+            component = pod["metadata"]["labels"][COMPONENT_LABEL]
+            status = self._ended(pod) if component == "optimize" else self._ready(pod) if self.serve else None
+            if status is not None:
+                await self._write(pod, status)
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await self.play()
+            await asyncio.sleep(POLL)
+
+    async def _write(self, pod: Mapping[str, Any], status: dict[str, Any]) -> None:
+        try:
+            await self.cluster.write_status({**pod, "status": {**pod["status"], **status}})
+        except ClusterError:
+            return  # it changed meanwhile: the next look sees it as it is
+
+    def _ended(self, pod: Mapping[str, Any]) -> dict[str, Any]:
+        (container,) = pod["spec"]["containers"]
+        job = json.loads(next(entry["value"] for entry in container["env"] if entry["name"] == JOB_ENV))
+        told = self.result(job)
+        code = 0 if told.outcome.value == "Succeeded" else 10
+        self.jobs_run.append(job["revision"])
+        ended = {"exitCode": code, "finishedAt": _now(), "message": encode_termination_message(told)}
+        return {
+            "phase": "Succeeded" if code == 0 else "Failed",
+            "initContainerStatuses": [_container("fetch", {"terminated": {"exitCode": 0, "finishedAt": _now()}})],
+            "containerStatuses": [_container(container["name"], {"terminated": ended})],
+        }
+
+    def _ready(self, pod: Mapping[str, Any]) -> dict[str, Any]:
+        conditions = [
+            {"type": kind, "status": "True", "lastTransitionTime": _now()}
+            for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+        ]
+        names = [container["name"] for container in pod["spec"]["containers"]]
+        running = {"running": {"startedAt": _now()}}
+        return {
+            "phase": "Running",
+            "podIP": "10.0.0.1",
+            "podIPs": [{"ip": "10.0.0.1"}],
+            "startTime": _now(),
+            "conditions": conditions,
+            "containerStatuses": [{**_container(name, running), "ready": True, "started": True} for name in names],
+        }
+
+
+@asynccontextmanager
+async def playing_kubelet(cluster: Any, namespace: str, **how: Any) -> AsyncIterator[Kubelet]:
+    """A kubelet that plays beside the test."""
+    kubelet = Kubelet(cluster, namespace, **how)
+    task = asyncio.create_task(kubelet.run())
+    try:
+        yield kubelet
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _container(name: str, state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": "i",
+        "imageID": "i",
+        "ready": False,
+        "restartCount": 0,
+        "state": state,
+    }
+
+
+def _now() -> str:
+    return datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
