@@ -71,9 +71,7 @@ def test_images_ship_what_the_tests_run(lock):
         assert version(entry) == version(tested[name])
 
 
-@pytest.mark.parametrize(
-    ("extras", "locks"), [item for item in IMAGES.items() if item[1] != ("dev",)], ids="+".join
-)
+@pytest.mark.parametrize(("extras", "locks"), [item for item in IMAGES.items() if item[1] != ("dev",)], ids="+".join)
 def test_the_lock_is_closed(extras, locks):
     """Images install without dependencies, so whatever a package needs must be in the lock; asked of what is installed."""
     dropped = {canonicalize_name(name) for name in ("triton", "cuda-bindings", "cuda-toolkit")}

@@ -11,7 +11,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 
-from pilotfish.api.model_config import ServingConfig, render_model_config
+from pilotfish.api.model_config import WARMUP_FOLDER, ServingConfig, render_model_config, warmup_file
 from pilotfish.api.report import Backend, ModelSignature, TensorSpec
 from pilotfish.resources.triton_flags import ADMIN_HEADER, RESTRICTED_APIS, TritonDrain
 from support.repository import expected, linear_onnx, make_config, scalars_onnx, serialize, write_model
@@ -242,6 +242,31 @@ def test_a_rendered_config_with_scalars_is_served(tmp_path, start_triton, batche
 
     x = np.array([[1], [2]] if batched else [1], np.float32)
     np.testing.assert_array_equal(infer(http(server), triton_http, "add", {"x": x}), x + 1)
+
+
+@pytest.mark.parametrize("sample", ["there", "missing"])
+def test_a_rendered_warm_up_runs_before_the_model_is_ready(tmp_path, start_triton, sample):
+    signature = ModelSignature(
+        inputs=(TensorSpec(name="x", dtype="FP32", shape=(4,)),),
+        outputs=(TensorSpec(name="y", dtype="FP32", shape=(3,)),),
+        batched=True,
+    )
+    config = render_model_config(
+        name="linear", backend=Backend.ONNXRUNTIME, signature=signature, serving=ServingConfig(instances=2)
+    )
+    repository = write_model(tmp_path / "models", "linear", config, linear_onnx())
+    if sample == "there":
+        folder = repository / "linear" / WARMUP_FOLDER
+        folder.mkdir()
+        (folder / warmup_file(0)).write_bytes(X[0].tobytes())
+    server = start_triton(repository)
+
+    if sample == "there":
+        server.wait_ready("linear")
+        np.testing.assert_allclose(infer(http(server), triton_http, "linear", {"x": X}), expected(X), rtol=1e-6)
+    else:
+        with pytest.raises(TritonError, match="failed to load 'linear'"):
+            server.wait_ready("linear")
 
 
 def test_an_update_with_clients_all_the_time_loses_no_request(tmp_path, start_triton):
