@@ -1,4 +1,4 @@
-"""Write the CRD, for crds/ and for the chart, from the contract's models; with --check say if both are up to date."""
+"""Write the CRD and the chart's copy of it from the contract, or with --check say whether they are up to date."""
 
 import argparse
 import sys
@@ -10,19 +10,21 @@ from pilotfish.api.base import GROUP, PLURAL
 from pilotfish.api.crd import make_crd
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = tuple(ROOT / folder / f"{GROUP}_{PLURAL}.yaml" for folder in ("crds", "charts/pilotfish/files"))
+NAME = f"{GROUP}_{PLURAL}.yaml"
+# The chart needs its own: helm packs nothing from outside the chart's folder.
+FILES = (ROOT / "crds" / NAME, ROOT / "charts" / "pilotfish" / "files" / NAME)
 HEADER = "# Made by hack/crd.py from operator/pilotfish/api; change it there.\n"
 
 
 def crd_yaml() -> str:
-    """The CRD as YAML text."""
+    """The CRD as YAML text, the same bytes for the same models."""
     return HEADER + "---\n" + yaml.safe_dump(make_crd(), sort_keys=False, allow_unicode=True, width=112)
 
 
 def main() -> int:
-    """Write or check the file; 1 when the check finds a difference."""
+    """Write or check the files; 1 when the check finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing, fail when the file differs")
+    parser.add_argument("--check", action="store_true", help="change nothing, fail when a file differs")
     text = crd_yaml()
     if not parser.parse_args().check:
         for file in FILES:

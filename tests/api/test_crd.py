@@ -428,7 +428,7 @@ def test_the_operator_reads_what_an_older_rule_let_in():
     assert ModelDeploymentSpec.model_validate(spec).model.uri == "oci://host/model"
 
 
-def test_integers_become_strings():
+def test_integers_become_quantities_but_not_fractions():
     class Sized(ApiModel):
         """Sized."""
 
@@ -437,6 +437,15 @@ def test_integers_become_strings():
         share: Fraction
         """Share."""
 
-    assert Sized.model_validate({"size": 2, "share": 1}).to_wire() == {"size": "2", "share": "1"}
+    assert Sized.model_validate({"size": 2, "share": "1"}).to_wire() == {"size": "2", "share": "1"}
     with pytest.raises(ValueError, match="valid string"):
-        Sized.model_validate({"size": True, "share": 1})
+        Sized.model_validate({"size": True, "share": "1"})
+    with pytest.raises(ValueError, match="valid string"):
+        Sized.model_validate({"size": 2, "share": 1})
+
+
+def test_integers_or_strings_are_few_and_in_no_list():
+    """Up to Kubernetes 1.33 a rule on one costs some 4 of the 100 million that a whole CRD may spend."""
+    found = [path for path, node in SPEC.items() if node.get("x-kubernetes-int-or-string")]
+    assert len(found) <= 10
+    assert not any("[]" in path for path in found)

@@ -180,9 +180,14 @@ OPTIMIZATION = (
     ),
     Invalid("a tolerance in words", 'such as "0.995"', {"optimization.tolerance": {"maxAbs": "little"}}),
     Invalid("a tolerance below zero", 'such as "0.995"', {"optimization.tolerance": {"maxAbs": "-1"}}),
-    Invalid("an integer tolerance below zero", 'such as "0.995"', {"optimization.tolerance": {"maxAbs": -1}}),
+    Invalid(
+        "a tolerance without quotes",
+        'such as "0.995"',
+        {"optimization.tolerance": {"maxAbs": 1}},
+        server="must be of type string",
+    ),
     Invalid("percent for a share", "a share from 0 to 1", {"optimization.tolerance": {"top1Agreement": "99.5"}}),
-    Invalid("whole percent for a share", "a share from 0 to 1", {"optimization.tolerance": {"cosine": 99}}),
+    Invalid("whole percent for a share", "a share from 0 to 1", {"optimization.tolerance": {"cosine": "99"}}),
     Invalid("a deadline without unit", "with its unit such as", {"optimization.deadline": "60"}),
     Invalid("a deadline too short", "write a duration from 1m to 168h", {"optimization.deadline": "5s"}),
     Invalid("a deadline too long", "write a duration from 1m to 168h", {"optimization.deadline": "169h"}),
@@ -264,7 +269,7 @@ COMING = (
     Invalid(
         "a metric without its query",
         "set query with type Prometheus",
-        {"serving.autoscaling": {"maxReplicas": 2, "metrics": [{"type": "Prometheus", "target": 5}]}},
+        {"serving.autoscaling": {"maxReplicas": 2, "metrics": [{"type": "Prometheus", "target": "5"}]}},
     ),
     Invalid("a namespace with a slash", "no '/'", {"serving.access": {"mode": "Internal", "fromNamespaces": ["a/b"]}}),
     Invalid(
@@ -286,8 +291,8 @@ COMING = (
             "rollout.analysis": {
                 "checks": {
                     "prometheus": [
-                        {"name": "a", "query": "x", "max": 1},
-                        {"name": "a", "query": "y", "max": 1},
+                        {"name": "a", "query": "x", "max": "1"},
+                        {"name": "a", "query": "y", "max": "1"},
                     ]
                 }
             }

@@ -46,7 +46,7 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ("integers for quantities", {"serving.resources": {"cpu": 2, "memory": "4Gi"}, "storage.size": "20Gi"}),
     (
         "every tolerance",
-        {"optimization.tolerance": {"maxAbs": "1e-4", "cosine": "0.999", "top1Agreement": 1}},
+        {"optimization.tolerance": {"maxAbs": "1e-4", "cosine": "0.999", "top1Agreement": "1"}},
     ),
     ("bounds included", {"optimization.deadline": "1m", "rollout.progressDeadline": "24h"}),
     ("a compound duration", {"optimization.deadline": "1h30m", "serving.batching": {"maxQueueDelay": "0.5ms"}}),

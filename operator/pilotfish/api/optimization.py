@@ -100,7 +100,7 @@ class Distill(ApiModel):
     teacher: Teacher
     """The larger model. Example: `{uri: "s3://models/digits/teacher/"}`."""
     temperature: Fraction = "4"
-    """Softens both distributions; losses are scaled by its square. Example: `4`."""
+    """Softens both distributions; losses are scaled by its square. Example: `"4"`."""
     alpha: Share = "0.7"
     """Weight of the teacher's answer against the labels, 0 to 1. Example: `"0.7"`."""
     epochs: int = Field(default=10, ge=1, le=1000)

@@ -142,7 +142,7 @@ class AutoscalingMetric(ApiModel):
     type: AutoscalingMetricType
     """A figure to scale by."""
     target: Fraction
-    """Pods are added above this mean per pod. Example: `70`."""
+    """Pods are added above this mean per pod. Example: `"70"`."""
     query: str | None = Field(default=None, min_length=1, max_length=4096)
     """PromQL that returns one number per pod, for Prometheus. Example: `sum(rate(nv_inference_count[1m]))`."""
 
@@ -166,7 +166,7 @@ class Autoscaling(ApiModel):
     max_replicas: int = Field(ge=1, le=1000)
     """Most pods. Example: `4`."""
     metrics: tuple[AutoscalingMetric, ...] = Field(default=(), max_length=8)
-    """What to scale by; CPU at 70 percent when left out. Example: `[{type: QueueTime, target: 5}]`."""
+    """What to scale by; CPU at 70 percent when left out. Example: `[{type: QueueTime, target: "5"}]`."""
 
 
 class Preprocessing(ApiModel):
