@@ -55,12 +55,12 @@ class FakeCluster:
     # ports.Cluster
 
     async def get(self, ref: ObjectRef) -> Body | None:
-        return self.look(ref.kind, ref.name, ref.namespace)
+        return copy.deepcopy(self.look(ref.kind, ref.name, ref.namespace))
 
     async def list(
         self, *, api_version: str, kind: str, namespace: str | None, labels: Mapping[str, str]
     ) -> tuple[Body, ...]:
-        return self.find(kind, labels, namespace)
+        return copy.deepcopy(self.find(kind, labels, namespace))
 
     async def apply(self, body: Body) -> Body:
         return self.apply_now(body)
@@ -77,24 +77,19 @@ class FakeCluster:
     # The same without waiting, and what only tests and neighbours may do.
 
     def look(self, kind: str, name: str, namespace: str = "team") -> dict[str, Any] | None:
-        """A copy of one object."""
-        found = self._objects.get((kind, namespace, name))
-        return None if found is None else copy.deepcopy(found)
+        """One object as stored, to read only: stored objects are replaced, never changed in place."""
+        return self._objects.get((kind, namespace, name))
 
     def find(
         self, kind: str, labels: Mapping[str, str] | None = None, namespace: str | None = None
     ) -> tuple[dict[str, Any], ...]:
-        """Copies of all objects of a kind with these labels, by namespace and name."""
-        chosen = [
-            body
-            for (k, ns, _), body in sorted(self._objects.items())
-            if k == kind and namespace in {None, ns} and _matches(body, labels or {})
-        ]
-        return tuple(copy.deepcopy(chosen))
+        """All objects of a kind with these labels as stored, by namespace and name; to read only."""
+        keys = sorted(key for key in self._objects if key[0] == kind and namespace in {None, key[1]})
+        return tuple(self._objects[key] for key in keys if _matches(self._objects[key], labels or {}))
 
     def everything(self) -> tuple[dict[str, Any], ...]:
-        """Copies of all objects."""
-        return tuple(copy.deepcopy([body for _, body in sorted(self._objects.items())]))
+        """All objects as stored; to read only."""
+        return tuple(self._objects[key] for key in sorted(self._objects))
 
     def apply_now(self, body: Body, *, manager: str = OPERATOR) -> dict[str, Any]:
         """Server-side apply, forced."""
@@ -166,7 +161,7 @@ class FakeCluster:
         if key in self._objects:
             raise Conflict(f"{key[0]} {key[2]} exists")
         self._store(key, copy.deepcopy(dict(body)))
-        return copy.deepcopy(self._objects[key])
+        return self._objects[key]
 
     def change_now(
         self, kind: str, name: str, change: Callable[[dict[str, Any]], None], *, namespace: str = "team"
@@ -178,7 +173,7 @@ class FakeCluster:
         change(body)
         if body != found:
             self._store(key, body)
-        return copy.deepcopy(self._objects[key])
+        return self._objects[key]
 
     def remove_now(self, kind: str, name: str, *, namespace: str = "team") -> None:
         """Delete an object as somebody else."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pilotfish.api.reasons import Reason
-from pilotfish.api.report import Outcome, TerminationMessage
+from pilotfish.api.report import USER_ERROR_EXIT_CODE, Outcome, TerminationMessage
 from pilotfish.core.failures import (
     Finding,
     memory_limit,
@@ -102,7 +102,8 @@ def _failure(job: Body, pods: tuple[Body, ...], *, deadline: str) -> Finding:
 
 def _last_attempt(job: Body, pods: tuple[Body, ...]) -> Finding | None:
     """Why the pod before this one failed, while the Job tries again."""
-    explained = (_explain(job, pod, name, ended) for pod, name, ended in _ended(pods))
+    retried = ((p, name, ended) for p, name, ended in _ended(pods) if ended.get("exitCode") != USER_ERROR_EXIT_CODE)
+    explained = (_explain(job, pod, name, ended) for pod, name, ended in retried)
     last = next((finding for finding in explained if finding is not None), None)
     return None if last is None else Finding(reason=last.reason, message=f"{last.message} (it is tried again)")
 

@@ -191,12 +191,11 @@ def check_serving_crash(view: PodView) -> Finding | None:
         return None
     told = log_error(str(ended.get("message") or ""))
     detail = f": {told}" if told else f" (exit code {ended.get('exitCode')})"
-    return Finding(
-        reason=Reason.MODEL_LOAD_FAILED,
-        message=f"Triton in {view.of} cannot load the model{detail}; see kubectl logs {_target(view)} "
-        f"-c {TRITON_CONTAINER} --previous",
-        fatal=_crashes(status) >= CRASHES_UNTIL_FAILED,
-    )
+    fatal = _crashes(status) >= CRASHES_UNTIL_FAILED
+    # A failed revision's pods are gone by the time anybody reads its sentence.
+    more = "" if fatal else f"; see kubectl logs {_target(view)} -c {TRITON_CONTAINER} --previous"
+    message = f"Triton in {view.of} cannot load the model{detail}{more}"
+    return Finding(reason=Reason.MODEL_LOAD_FAILED, message=message, fatal=fatal)
 
 
 POD_CHECKS: tuple[Callable[[PodView], Finding | None], ...] = (

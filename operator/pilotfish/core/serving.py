@@ -60,7 +60,8 @@ def advance_serving(scope: Scope, artifact: Progress) -> Progress:
     applies = (*artifact.applies, *keep_record(scope, record), *keep_serving(scope, record))
     pods = count_pods(scope, record.revision)
     going = replace(artifact, applies=applies, wake=_volumes_due(scope, record.revision))
-    counted = f"{pods.ready}/{pods.wanted} pods are ready"
+    starts = "" if record.revision == scope.stable else " starts"
+    counted = f"Revision {record.revision}{starts}: {pods.ready}/{pods.wanted} pods are ready"
     if pods.complete and not any(apply.body["kind"] == "Deployment" for apply in applies):
         return replace(going, stage=Stage.READY, reason=Reason.ALL_PODS_READY, message=counted, wake=None)
     finding = find_trouble(scope, record.revision)
@@ -69,7 +70,7 @@ def advance_serving(scope: Scope, artifact: Progress) -> Progress:
         return replace(going, stage=Stage.FAILED, reason=failure.reason, message=failure.message, applies=())
     if finding is not None:
         return replace(going, reason=finding.reason, message=finding.message, held_up=True)
-    return replace(going, message=f"Revision {record.revision} starts, {counted}")
+    return replace(going, message=counted)
 
 
 def find_trouble(scope: Scope, revision: str) -> Finding | None:

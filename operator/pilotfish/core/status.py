@@ -88,10 +88,10 @@ def _stable(view: View, record: RevisionRecord | None) -> RevisionStatus | None:
 def _candidate(view: View) -> RevisionStatus | None:
     scope = view.scope
     old = scope.status.candidate_revision
-    if scope.spec.paused:
-        return None if old is not None and old.hash == view.stable else old
     if scope.revision == view.stable:
         return None
+    if scope.spec.paused:
+        return old
     return _revision(scope, scope.revision, view.record, old)
 
 

@@ -1,0 +1,84 @@
+"""The operator dies before or after each of its writes, starts again knowing nothing, and ends in the same place."""
+
+import re
+
+import pytest
+
+from support.neighbours import UNLOADABLE
+from support.specs import make_wanted, uri
+from support.world import Crash, World
+
+_CHANGES = {"uid", "resourceVersion", "creationTimestamp", "lastTransitionTime", "lastUpdateTime", "since", "at"}
+_TIMES = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\S*")
+
+WORKLOADS = {
+    "update and back": ("v1", "v2", "v1"),
+    "update that fails": ("v1", "bad"),
+}
+
+
+def run(versions, *, crash_at=None, when="after"):
+    """The world after all specs; the operator dies at its n-th write, once."""
+    world = World(always_available=True)
+    world.around.models[uri("bad")] = UNLOADABLE
+    seen = 0
+
+    def fault(moment, effect):
+        nonlocal seen
+        if moment != when:
+            return
+        seen += 1
+        if seen == crash_at:
+            raise Crash
+
+    world.cluster.fault = fault
+    for version in versions:
+        world.submit(make_wanted(version))
+        while not settled(world):
+            pass
+    return world, seen
+
+
+def settled(world):
+    try:
+        world.settle()
+    except Crash:
+        return False
+    return True
+
+
+def plain(value):
+    """The value without what differs between two runs that mean the same."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items() if k not in _CHANGES}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return _TIMES.sub("<time>", value) if isinstance(value, str) else value
+
+
+def ending(world):
+    return [plain(body) for body in world.cluster.everything() if body["kind"] != "Event"]
+
+
+def jobs_started(world):
+    return sorted({e.name for e in world.cluster.effects if e.kind == "Job" and e.verb == "apply"})
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_a_crash_at_any_write_ends_in_the_same_place(workload, when):
+    versions = WORKLOADS[workload]
+    reference, writes = run(versions, when=when)
+    assert writes > 20
+    for number in range(1, writes + 1):
+        world, _ = run(versions, crash_at=number, when=when)
+        where = f"crash {when} write {number} of {workload}"
+        assert ending(world) == ending(reference), where
+        assert jobs_started(world) == jobs_started(reference), where
+        assert world.next_plan().is_empty, where
+
+
+def test_every_child_goes_with_the_object():
+    world, _ = run(("v1", "v2"))
+    world.cluster.remove_now("ModelDeployment", "digits")
+    assert [body for body in world.cluster.everything() if body["kind"] != "Event"] == []
