@@ -1,30 +1,55 @@
-"""What a cluster could leave on a machine, as a set of lines that can be compared before and after."""
+"""What one cluster has on a machine, sorted by kind, told apart from everything that others have there."""
 
 import subprocess
 from pathlib import Path
 
-from pilotcluster import processes, sandbox
-from pilotcluster.node_config import cgroup_name
+from pilotcluster import node_config, processes, sandbox
+from pilotcluster.node_config import Addresses
 from pilotcluster.paths import Layout
+from pilotcluster.record import Record
 
 SHARED = ("/var/lib/kubelet", "/var/lib/cni", "/run/containerd", "/run/netns", "/opt/containerd", "/etc/cni")
 
 
-def traces(layout: Layout) -> set[str]:
-    """Processes, mounts, network links, routes, rules, namespaces, control groups and folders, one line each."""
-    found = {f"process {process.name} {process.pid}" for process in processes.strays(layout.folder)}
-    mounts = Path("/proc/mounts").read_text().splitlines()
-    found |= {f"mount {line}" for line in mounts if "pilotfish" in line or "netns" in line or "kubelet" in line}
-    found |= {f"link {entry.name}" for entry in Path("/sys/class/net").iterdir()}
-    found |= {f"route {line}" for line in _lines("ip", "route")}
-    found |= {f"rule {line}" for line in _lines("iptables-save") if line.startswith("-A")}
-    found |= {f"namespace {line}" for line in _lines("lsns", "--noheadings", "--output=NS,TYPE", "--type=net")}
-    found |= {f"control group {top}" for top in sandbox.hierarchies() if (top / cgroup_name(layout.name)).exists()}
-    found |= {f"folder {folder}" for folder in SHARED if Path(folder).exists()}
-    found |= {f"state {path}" for path in layout.folder.parent.glob(f"*{layout.name}*")}
-    return found | {f"forwarding {sandbox.FORWARDING.read_text().strip()}"}
+def namespaces(holder: int) -> set[str]:
+    """Identities of a process's own namespaces."""
+    return {str(Path(f"/proc/{holder}/ns/{kind}").readlink()) for kind in ("net", "mnt", "pid")}
+
+
+def traces(layout: Layout, current: Record, spaces: set[str]) -> dict[str, list[str]]:
+    """Everything of this cluster on the machine; every list is empty once it is gone."""
+    addresses = Addresses(current.index)
+    wire, group = sandbox.link_name(addresses), node_config.cgroup_name(layout.name)
+    alive = {process for process in current.processes if processes.is_alive(process)}
+    return {
+        "processes": sorted(str(process) for process in alive.union(processes.strays(layout.folder))),
+        "members of its namespaces": sorted(_members(spaces)),
+        "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if f"{layout.folder}/" in line],
+        "links": [entry.name for entry in Path("/sys/class/net").iterdir() if entry.name == wire],
+        "routes": [line for line in _lines("ip", "route") if addresses.node in line or f"dev {wire} " in line],
+        "rules": [line for line in _lines("iptables-save") if f"pilotfish-{layout.name} " in line],
+        "control groups": [str(top / group) for top in sandbox.hierarchies() if (top / group).exists()],
+        "files": sorted(str(path) for path in layout.folder.parent.glob(f"*{layout.name}*")),
+    }
+
+
+def shared_settings() -> dict[str, object]:
+    """What all nodes of a machine share, with the names of those that hang on it."""
+    links = sorted(entry.name for entry in Path("/sys/class/net").iterdir() if entry.name.startswith("pilotfish"))
+    folders = [folder for folder in SHARED if Path(folder).exists()]
+    return {"nodes": links, "folders": folders, "forwarding": sandbox.FORWARDING.read_text().strip()}
+
+
+def _members(spaces: set[str]) -> set[str]:
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and not spaces.isdisjoint(namespaces(int(entry.name))):
+                found.add(entry.name)
+        except OSError:
+            continue
+    return found
 
 
 def _lines(*command: str) -> list[str]:
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [line.strip() for line in done.stdout.splitlines()]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

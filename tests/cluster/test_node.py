@@ -11,7 +11,7 @@ from pathlib import Path
 
 import machine
 import pytest
-from pilotcluster import images, packages, record
+from pilotcluster import images, node, packages, record
 from pilotcluster.paths import layout_of
 
 from support.apiserver import run_cluster
@@ -124,7 +124,7 @@ def build_probe(folder, *, content):
 def before():
     packages.require()
     run_cluster("down", "--name", NAME)
-    return machine.traces(layout_of(NAME))
+    return machine.shared_settings()
 
 
 @pytest.fixture(scope="module")
@@ -232,8 +232,15 @@ def test_killed_without_down_it_comes_back_and_leaves_nothing(cluster, before):
     run_cluster("up", "--name", NAME)
     assert "NotFound" in cluster.kubectl("get", "namespace", "work", check=False)
     cluster.kubectl("create", "deployment", "x", "--namespace=default", "--image=pilotfish.dev/pause:1", "--replicas=3")
-    rollout = ["rollout", "status", "deployment/x", "--namespace=default", "--timeout=60s"]
-    cluster.kubectl(*rollout)
+    cluster.kubectl("rollout", "status", "deployment/x", "--namespace=default", "--timeout=60s")
+
+    current = record.read(layout)
+    spaces = machine.namespaces(node.holder_of(current))
+    while_up = machine.traces(layout, current, spaces)
+    assert [kind for kind, found in while_up.items() if not found] == ["mounts"], "mounts stay inside the node"
+    assert len(while_up["members of its namespaces"]) > len(current.processes)
     run_cluster("down", "--name", NAME)
-    eventually(lambda: machine.traces(layout) <= before, seconds=10)
-    assert machine.traces(layout) - before == set()
+    assert {kind: found for kind, found in machine.traces(layout, current, spaces).items() if found} == {}
+    after = machine.shared_settings()
+    # Somebody else's node that came or went meanwhile has changed these by right.
+    assert after == before or after["nodes"] != before["nodes"]

@@ -12,8 +12,12 @@ from pilotcluster.console import ClusterError
 from pilotcluster.paths import Layout
 
 HTTP_NOT_FOUND = 404
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 30.0
 PLURALS = {"StorageClass": "storageclasses", "EndpointSlice": "endpointslices"}
+
+
+class ApiError(ClusterError):
+    """The API server refused a call or did not answer it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class Api:
     context: ssl.SSLContext
 
     def call(self, method: str, path: str, body: Any = None, *, kind: str = "application/json") -> Any:
-        """One request; the decoded answer, None for 404. Raises ClusterError with the server's own message."""
+        """One request; the decoded answer, None for 404. Raises ApiError with the server's own message."""
         request = urllib.request.Request(
             self.server + path,
             method=method,
@@ -41,7 +45,9 @@ class Api:
             if error.code == HTTP_NOT_FOUND and method == "GET":
                 return None
             reason = error.read().decode(errors="replace")[:400]
-            raise ClusterError(f"{method} {path}: {error.code} {reason}") from error
+            raise ApiError(f"{method} {path}: {error.code} {reason}") from error
+        except OSError as error:
+            raise ApiError(f"{method} {self.server}{path}: {error}") from error
 
     def is_ready(self) -> bool:
         """Whether the server answers and every readiness check passes."""

@@ -72,7 +72,10 @@ def start(
 
 
 def wait_while_alive(layout: Layout, current: record.Record, what: str, probe: Callable[[], bool]) -> None:
-    """Wait for a condition, but stop as soon as a program that it needs has ended."""
+    """Wait for a condition, but stop as soon as a program that it needs has ended.
+
+    A call that the API server does not answer is no reason to stop: a busy machine may need a moment.
+    """
 
     def check() -> bool:
         for process in current.processes:
@@ -80,7 +83,10 @@ def wait_while_alive(layout: Layout, current: record.Record, what: str, probe: C
                 log = layout.logs / f"{process.name}.log"
                 tail = log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:].replace("\n", " | ")
                 raise ClusterError(f"{process.name} ended while waiting for {what}; the end of {log}: {tail}")
-        return probe()
+        try:
+            return probe()
+        except api.ApiError:
+            return False
 
     wait_for(what, check, seconds=READY_SECONDS, hint=f"see {layout.logs}")
 

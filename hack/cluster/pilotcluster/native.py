@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pilotcluster import api, certificates, control_plane, gpus, images, node, node_config, processes, record, tools
-from pilotcluster.console import ClusterError, say, step
+from pilotcluster.console import ClusterError, say, step, wait_for
 from pilotcluster.paths import Layout
 from pilotcluster.processes import Process
 from pilotcluster.record import Mode, Record, State
 
 ATTEMPTS = 3
+# A busy machine is not a broken cluster: `up` on a cluster that is judged broken throws it away.
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +25,11 @@ class Native:
         state, current = record.judge(layout), record.read(layout)
         if state is not State.RUNNING or current is None:
             return state
-        server = api.connect(layout, current.server)
-        healthy = server.is_ready() and (current.mode is Mode.API_ONLY or node.is_ready(server, layout.name))
-        return State.RUNNING if healthy else State.BROKEN
+        try:
+            wait_for("health", lambda: _is_healthy(layout, current), seconds=PATIENCE_SECONDS)
+        except ClusterError:
+            return State.BROKEN
+        return State.RUNNING
 
     def up(self, layout: Layout, *, gpus: int, owner: Process | None) -> Record:
         """See backend.Backend."""
@@ -85,6 +89,14 @@ def _start_api_only(layout: Layout, kube: Path, owner: Process | None) -> Record
         wanted = certificates.api_certificates(addresses=(endpoints.bind, endpoints.service_api))
         certificates.issue(layout, wanted)
     return control_plane.start(layout, current, kube, endpoints, wrap=list, clients=("controller-manager",))
+
+
+def _is_healthy(layout: Layout, current: Record) -> bool:
+    server = api.connect(layout, current.server)
+    try:
+        return server.is_ready() and (current.mode is Mode.API_ONLY or node.is_ready(server, layout.name))
+    except api.ApiError:
+        return False
 
 
 def _running_node(layout: Layout) -> Record:
