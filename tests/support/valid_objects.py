@@ -53,5 +53,7 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ("preferred sizes", {"serving.batching": {"maxBatchSize": 16, "preferredSizes": [4, 16]}}),
     ("a MIG profile", {"serving.gpus": {"count": 1, "resource": "nvidia.com/mig-1g.5gb"}}),
     ("no pods", {"serving.replicas": 0, "serving.minAvailable": 0}),
+    ("empty blocks", {"optimization": None, "serving.batching": None, "serving.replicas": None, "model.refresh": None}),
+    ("arguments that are null", {"model.architecture": {"factory": "timm.create_model", "arguments": {"act": None}}}),
     ("defaults written out", {"rollout": {"strategy": "BlueGreen", "capacity": "Surge"}, "storage.kind": "PVC"}),
 )

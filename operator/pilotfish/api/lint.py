@@ -65,7 +65,7 @@ def lint(manifest: Mapping[str, Any]) -> tuple[Finding, ...]:
     """
     if findings := tuple(_check_identity(manifest)):
         return findings
-    spec = manifest["spec"]
+    spec = _without_nulls(_tree(), manifest["spec"])
     found = [*_check_name(manifest), *_check_shape(manifest, spec)]
     try:
         parsed = ModelDeploymentSpec.model_validate_json(json.dumps(spec, default=str), strict=True)
@@ -109,6 +109,16 @@ def _check_shape(manifest: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterat
     yield from _walk_shape(_tree(), spec, "spec")
 
 
+def _without_nulls(node: Node, value: Any) -> Any:
+    """The value as the API server reads it: an empty `optimization:` in YAML is the same as none at all."""
+    if isinstance(value, Mapping) and "properties" in node:
+        known = node["properties"]
+        return {k: _without_nulls(known.get(k, {}), v) for k, v in value.items() if v is not None or k not in known}
+    if isinstance(value, list):
+        return [_without_nulls(node.get("items", {}), item) for item in value]
+    return value
+
+
 def _walk_shape(node: Node, value: Any, path: str) -> Iterator[Finding]:
     """Unknown fields, and fields and values that this version refuses, whatever else is wrong."""
     if is_unavailable(node):
@@ -122,7 +132,7 @@ def _walk_shape(node: Node, value: Any, path: str) -> Iterator[Finding]:
         for name, child in value.items():
             if name not in node["properties"]:
                 yield Finding(f"{path}.{name}", _unknown(str(name), tuple(node["properties"])))
-            elif child is not None:
+            else:
                 yield from _walk_shape(node["properties"][name], child, f"{path}.{name}")
     if isinstance(value, list) and "items" in node:
         for index, item in enumerate(value):
