@@ -1,6 +1,7 @@
 """One pass: read, plan, execute in the plan's order, and say how it ended. The only place that writes."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ from pilotfish.adapters.observe import Reading, read
 from pilotfish.controller.keys import Key
 from pilotfish.controller.loop import Outcome, Result
 from pilotfish.core import Apply, Observed, Plan, Policy
+from pilotfish.core.invalid import plan_for_refusal
 from pilotfish.core.objects import condition_is_true, ref_of
 from pilotfish.ports import Body, Clock, Cluster, ClusterError, Conflict, Forbidden, Invalid
 from pilotfish.telemetry import metrics
@@ -21,6 +23,15 @@ log = logger("pilotfish.reconcile")
 
 MAX_LOOKS = 3
 Planner = Callable[[Observed, Policy, datetime], Plan]
+
+
+class Refused(Exception):
+    """The API server does not take a child as it is; a later pass may have more luck."""
+
+    def __init__(self, child: str, error: ClusterError) -> None:
+        super().__init__(child)
+        self.child = child
+        self.error = error
 
 
 class Reconciler:
@@ -53,9 +64,13 @@ class Reconciler:
         metadata = reading.body["metadata"]
         with bound_contextvars(uid=metadata["uid"], generation=metadata["generation"]):
             plan = await self._decide(reading)
-            await self._execute(plan)
+            try:
+                await self._write_children(plan)
+            except Refused as refused:
+                return await self._tell_refusal(reading, refused)
+            await self._tell(plan)
             for note in plan.notes:
-                log.debug(note) if plan.is_empty else log.info(note)
+                log.log(logging.DEBUG if plan.is_empty else logging.INFO, note)
             self._states[key] = _state(key, plan.status or reading.body)
         if plan.requeue_after is None:
             return Outcome(result=Result.SUCCESS)
@@ -76,17 +91,32 @@ class Reconciler:
         found = await asyncio.gather(*(self._cluster.get(ref) for ref in refs))
         return tuple(body for body in found if body is not None)
 
-    async def _execute(self, plan: Plan) -> None:
+    async def _write_children(self, plan: Plan) -> None:
         for apply in plan.applies:
-            await self._cluster.apply(_with_precondition(apply))
-            log.info("applied", object=_title(apply.body))
+            title = f'{apply.body["kind"]} "{apply.body["metadata"]["name"]}"'
+            try:
+                await self._cluster.apply(_with_precondition(apply))
+            except (Forbidden, Invalid) as error:
+                raise Refused(title, error) from error
+            log.info("applied", object=title)
         for ref in plan.deletes:
             await self._cluster.delete(ref)
-            log.info("deleted", object=f"{ref.kind}/{ref.name}")
+            log.info("deleted", object=f'{ref.kind} "{ref.name}"')
+
+    async def _tell(self, plan: Plan) -> None:
+        """The one status, and the events only once it is stored."""
         if plan.status is not None:
             await self._cluster.write_status(plan.status)
         for event in plan.events:
             await self._cluster.emit(event)
+
+    async def _tell_refusal(self, reading: Reading, refused: Refused) -> Outcome:
+        """A child that the API server does not take must not leave the user without a word."""
+        plan = plan_for_refusal(
+            reading.observed(), child=refused.child, sentence=str(refused.error), now=self._clock.now()
+        )
+        await self._tell(plan)
+        return _failed(refused.error)
 
 
 def _with_precondition(apply: Apply) -> Body:
@@ -110,10 +140,6 @@ def _failed(error: ClusterError) -> Outcome:
         return Outcome(result=Result.ERROR)
     log.warning("the pass failed and is tried again", error=f"{kind}: {error}")
     return Outcome(result=Result.ERROR, after=error.retry_after or 0.0)
-
-
-def _title(body: Body) -> str:
-    return f"{body['kind']}/{body['metadata']['name']}"
 
 
 def _state(key: Key, body: Body) -> metrics.ObjectState:

@@ -1,4 +1,7 @@
-"""A spec that this operator cannot read (an older or newer CRD let it through): said in status, nothing is touched."""
+"""What cannot go on by itself is said in status, and nothing is touched.
+
+A spec that this operator cannot read (an older or newer CRD let it through), or a child that the API server refuses.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -15,8 +18,24 @@ from pilotfish.core.scope import read_status
 
 def plan_for_invalid_spec(observed: Observed, error: ValueError, now: datetime) -> Plan:
     """Stalled with the first thing that is wrong; what serves goes on serving."""
+    return stalled(observed, reason=Reason.INVALID_SPEC, message=explain(error), now=now)
+
+
+def plan_for_refusal(observed: Observed, *, child: str, sentence: str, now: datetime) -> Plan:
+    """The API server does not take `child` (`Kind "name"`), for the reason that is its `sentence`."""
+    quota = "exceeded quota" in sentence
+    advice = "free or raise the quota of the namespace" if quota else "the operator tries again"
+    return stalled(
+        observed,
+        reason=Reason.QUOTA_EXCEEDED if quota else Reason.INTERNAL_ERROR,
+        message=one_line(f"The API server refuses {child}: {sentence}; {advice}"),
+        now=now,
+    )
+
+
+def stalled(observed: Observed, *, reason: Reason, message: str, now: datetime) -> Plan:
+    """Only a status and its events."""
     old = read_status(observed)
-    message = explain(error)
     before = {c.type: c for c in old.conditions}
     said = {
         ConditionType.READY: ConditionStatus.FALSE,
@@ -27,7 +46,7 @@ def plan_for_invalid_spec(observed: Observed, error: ValueError, now: datetime) 
         Condition(
             type=kind,
             status=status,
-            reason=Reason.INVALID_SPEC,
+            reason=reason,
             message=message,
             last_transition_time=timestamp(now),
             observed_generation=observed.generation,
@@ -47,7 +66,7 @@ def plan_for_invalid_spec(observed: Observed, error: ValueError, now: datetime) 
         }
     )
     told = tell(observed, status, old=old, now=now)
-    return Plan(status=told.status, events=told.events, notes=(f"spec is invalid: {message}",))
+    return Plan(status=told.status, events=told.events, notes=(f"stalled: {message}",))
 
 
 def explain(error: ValueError) -> str:
