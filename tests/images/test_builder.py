@@ -74,7 +74,7 @@ def test_images_are_chosen_by_name_and_built_in_one_order():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["opertor"], "unknown image 'opertor'; known: operator"), (["--build-arg", "BASE"], "is not NAME=VALUE")],
+    [(["unicorn"], "unknown image 'unicorn'; known: operator"), (["--build-arg", "BASE"], "is not NAME=VALUE")],
 )
 def test_wrong_arguments_are_one_clear_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PILOTFISH_CACHE", str(tmp_path))

@@ -4,6 +4,8 @@ import argparse
 import fcntl
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from imagebuild.catalog import IMAGES, Image, content_key, select
@@ -21,8 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         images = select(options.images)
         arguments = dict(_argument(text) for text in options.build_arg)
-        with (cache / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _alone(cache / "lock"):
             builder = choose(cache)
             say(f"Images with {builder.name}: {', '.join(image.name for image in images)}")
             builder.prepare()
@@ -38,6 +39,18 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     say(f"Images ready after {time.monotonic() - began:.1f} s")
     return 0
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock of this machine's builds."""
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("  waiting for another build on this machine to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _build(builder: Builder, image: Image, options: argparse.Namespace, *, key: str, arguments: dict[str, str]) -> None:
