@@ -11,9 +11,10 @@ from typing import Any
 
 from pilotfish import names
 from pilotfish.api.report import JobInput, TerminationMessage, encode_termination_message
-from support.builders import make_result
+from support.builders import OWNER, make_result
 from support.fake_cluster import FakeCluster
 
+LABELS = {names.NAME_LABEL: OWNER.name}
 GOOD = "good"
 FLAKY = "flaky"  # the first attempt of the Job dies, the second goes well
 OUT_OF_MEMORY = "out of memory"
@@ -49,7 +50,7 @@ class Neighbours:
     # Job controller
 
     def control_jobs(self) -> None:
-        for job in self.cluster.find("Job"):
+        for job in self.cluster.find("Job", LABELS):
             if not _is_true(job, "Complete") and not _is_true(job, "Failed"):
                 self._control_job(job)
 
@@ -79,7 +80,7 @@ class Neighbours:
     # Deployment controller
 
     def control_deployments(self) -> None:
-        for deployment in self.cluster.find("Deployment"):
+        for deployment in self.cluster.find("Deployment", LABELS):
             current = self._replica_set(deployment)
             own = [p for p in self.cluster.find("Pod") if _owned_by(p, current)]
             self._replace_failed(own)

@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pilotfish import names
+from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.core import CHILD_KINDS, POD_KIND, Observed, Plan, Policy, observe, plan
 from pilotfish.core.objects import name_of, ref_of
 from support.builders import NOW, OWNER, POLICY, make_model_deployment
 from support.fake_cluster import Effect, FakeCluster
-from support.neighbours import Neighbours, Surroundings, is_ready
+from support.neighbours import LABELS, Neighbours, Surroundings, is_ready
 from support.status_check import check_status
 
-LABELS = {names.NAME_LABEL: OWNER.name}
 MAX_LOOKS = 3
 
 
@@ -76,6 +76,10 @@ class World:
         """Status and reason of a condition."""
         found = self.condition(kind)
         return None if found is None else (found["status"], found["reason"])
+
+    def observed_spec(self) -> ModelDeploymentSpec:
+        """The spec as the operator reads it."""
+        return ModelDeploymentSpec.model_validate(self.body["spec"])
 
     # The operator
 
@@ -158,7 +162,7 @@ class World:
     def check(self) -> None:
         """At most one Job per recipe; once available, always available, if the story says so."""
         running: dict[str, str] = {}
-        for job in self.cluster.find("Job"):
+        for job in self.cluster.find("Job", LABELS):
             ended = any(c["status"] == "True" for c in job.get("status", {}).get("conditions", ()))
             recipe = job["metadata"]["labels"][names.RECIPE_LABEL]
             assert ended or recipe not in running, f"two Jobs run for recipe {recipe}"

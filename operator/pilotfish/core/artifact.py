@@ -7,7 +7,7 @@ from pilotfish.api.reasons import Reason
 from pilotfish.api.report import OptimizerReason, Summary, TerminationMessage
 from pilotfish.core.drift import create_if_missing, holds
 from pilotfish.core.failures import Finding
-from pilotfish.core.job_outcome import Lost, Running, is_finished, job_outcome, pods_due
+from pilotfish.core.job_outcome import Lost, Running, is_finished, job_outcome, look_again
 from pilotfish.core.objects import Body, annotation_of, condition_is_true, is_deleting, label_of, name_of
 from pilotfish.core.plan import Apply
 from pilotfish.core.progress import Progress, Stage
@@ -73,7 +73,7 @@ def _heed(scope: Scope, job: Body) -> Progress:
                 stuck = replace(_optimizing(finding.message), reason=finding.reason, held_up=True)
                 return replace(stuck, applies=keep_store(scope), deletes=misfit_store(scope))
             working = _optimizing(f"Job {name_of(job)} optimizes the model")
-            return replace(working, applies=keep_store(scope), wake=pods_due(scope.observed, job))
+            return replace(working, applies=keep_store(scope), wake=look_again(scope.observed, job, scope.now))
 
 
 def keep_store(scope: Scope) -> tuple[Apply, ...]:

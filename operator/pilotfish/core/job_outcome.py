@@ -16,7 +16,7 @@ from pilotfish.core.failures import (
 )
 from pilotfish.core.objects import Body, condition_is_true, condition_of, is_deleting, name_of
 from pilotfish.core.observed import Observed
-from pilotfish.core.pod_checks import find_in_pods
+from pilotfish.core.pod_checks import WAIT_FOR_VOLUMES, find_in_pods, waits_for_volumes_since
 from pilotfish.resources.job import FETCH_CONTAINER, OPTIMIZE_CONTAINER
 
 WAIT_FOR_PODS = timedelta(seconds=60)
@@ -60,9 +60,14 @@ def job_outcome(observed: Observed, job: Body, *, deadline: str, now: datetime) 
     return Running(finding=finding or _last_attempt(job, pods))
 
 
-def pods_due(observed: Observed, job: Body) -> datetime | None:
-    """When a Job without pods starts to count as stuck; None once it has pods."""
-    return None if observed.pods_of_job(job) else _born(job) + WAIT_FOR_PODS
+def look_again(observed: Observed, job: Body, now: datetime) -> datetime | None:
+    """When time alone may change what is found: a Job without pods, pods without their volumes."""
+    pods = observed.pods_of_job(job)
+    waits = (waits_for_volumes_since(pod) for pod in pods)
+    due = [since + WAIT_FOR_VOLUMES for since in waits if since is not None]
+    if not pods:
+        due.append(_born(job) + WAIT_FOR_PODS)
+    return min((moment for moment in due if moment > now), default=None)
 
 
 def _result(job: Body, pods: tuple[Body, ...]) -> JobOutcome:

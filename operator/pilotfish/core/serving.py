@@ -6,7 +6,7 @@ from datetime import datetime
 from pilotfish import names
 from pilotfish.api.reasons import Reason
 from pilotfish.core.drift import apply_if_needed
-from pilotfish.core.failures import Finding, find_in_deployment, missed_deadline
+from pilotfish.core.failures import Finding, find_in_deployment, missed_deadline, parse_time
 from pilotfish.core.objects import is_deleting
 from pilotfish.core.plan import Apply
 from pilotfish.core.pod_checks import WAIT_FOR_VOLUMES, find_in_pods, waits_for_volumes_since
@@ -15,6 +15,7 @@ from pilotfish.core.revision import keep_record
 from pilotfish.core.scope import Scope
 from pilotfish.resources.deployment import with_scale
 from pilotfish.resources.revision import RevisionRecord
+from pilotfish.resources.units import parse_duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ def advance_serving(scope: Scope, artifact: Progress) -> Progress:
         return artifact
     applies = (*artifact.applies, *keep_record(scope, record), *keep_serving(scope, record))
     pods = count_pods(scope, record.revision)
-    going = replace(artifact, applies=applies, wake=_volumes_due(scope, record.revision))
+    going = replace(artifact, applies=applies, wake=_look_again(scope, record.revision))
     starts = "" if record.revision == scope.stable else " starts"
     counted = f"Revision {record.revision}{starts}: {pods.ready}/{pods.wanted} pods are ready"
     if pods.complete and not any(apply.body["kind"] == "Deployment" for apply in applies):
@@ -94,6 +95,8 @@ def _give_up(scope: Scope, revision: str, finding: Finding | None) -> Finding | 
     if deployment is None or not missed_deadline(deployment):
         return None
     deadline = scope.spec.rollout.progress_deadline
+    if scope.stable is None and (finding.recovers if finding else _still_loads(scope, revision)):
+        return None  # Nobody else serves and nothing is taken from anybody: it waits for its place.
     if finding is None:
         return Finding(
             reason=Reason.PROGRESS_DEADLINE_EXCEEDED,
@@ -101,13 +104,28 @@ def _give_up(scope: Scope, revision: str, finding: Finding | None) -> Finding | 
             "model takes longer to load",
             fatal=True,
         )
-    if scope.stable is None and finding.recovers:
-        return None  # Nobody else serves and nothing is taken from anybody: it waits for its place.
     return replace(finding, message=f"Gave up after {deadline}: {finding.message}", fatal=True)
 
 
-def _volumes_due(scope: Scope, revision: str) -> datetime | None:
-    """When a pod that waits for its volumes starts to count as held up."""
+def _still_loads(scope: Scope, revision: str) -> bool:
+    """Whether pods that waited long for their place have had it for less than the deadline."""
+    due = _load_due(scope, revision)
+    return due is None or due > scope.now
+
+
+def _load_due(scope: Scope, revision: str) -> datetime | None:
+    """When the pod that got its place last must be ready; None while no pod has one."""
+    started = [pod.get("status", {}).get("startTime") for pod in scope.observed.pods_of_revision(revision)]
+    found = [parse_time(moment) for moment in started if moment is not None]
+    deadline = parse_duration(scope.spec.rollout.progress_deadline)
+    return max(found) + deadline if found else None
+
+
+def _look_again(scope: Scope, revision: str) -> datetime | None:
+    """When time alone may change what is found."""
     waits = (waits_for_volumes_since(pod) for pod in scope.observed.pods_of_revision(revision))
     due = [since + WAIT_FOR_VOLUMES for since in waits if since is not None]
+    load_due = _load_due(scope, revision)
+    if scope.stable is None and load_due is not None:
+        due.append(load_due)
     return min((moment for moment in due if moment > scope.now), default=None)

@@ -1,0 +1,189 @@
+"""Every object that we make: valid for Kubernetes, within Pod Security `restricted`, and rendered as recorded.
+
+A recorded pod template that changes means that an upgrade of the operator moves pods of revisions made after it. That
+may be right; it is never an accident: `pytest --record` and a look at the difference.
+"""
+
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from pilotfish import names
+from pilotfish.resources import (
+    JobIntent,
+    RevisionObjects,
+    RevisionRecord,
+    ServingIntent,
+    make_config_map,
+    make_controller_revision,
+    make_deployment,
+    make_event,
+    make_headless_service,
+    make_job,
+    make_pod_disruption_budget,
+    make_service,
+    make_store_claim,
+    with_scale,
+)
+from support.builders import NOW, OWNER, POLICY, make_artifact, make_result, make_signature, make_spec
+
+RECORDED = Path(__file__).parent / "recorded"
+
+SPECS = {
+    "small": {"model": {"uri": "s3://models/digits/v1/"}},
+    "onnx-on-cpu": {
+        "model": {"uri": "https://example.com/digits.onnx", "digest": "sha256:" + "c" * 64},
+        "serving": {"resources": {"cpu": "2", "memory": "1Gi"}, "instances": 2, "protocols": ["GRPC"]},
+    },
+    "everything": {
+        "model": {
+            "uri": "pvc://models/digits/v1",
+            "credentials": {"secretName": "store-credentials"},
+            "samples": {"uri": "pvc://samples/digits.npz", "secretName": "samples-credentials"},
+        },
+        "optimization": {
+            "precisions": ["FP32", "INT8"],
+            "gpus": {"count": 1},
+            "resources": {"cpu": "500m", "memory": "8Gi"},
+            "deadline": "30m",
+        },
+        "storage": {"size": "1Gi", "className": "fast", "accessMode": "ReadWriteMany"},
+        "serving": {
+            "replicas": 3,
+            "gpus": {"count": 2, "resource": "nvidia.com/mig-1g.5gb"},
+            "batching": {"maxBatchSize": 16, "maxQueueDelay": "500ms", "preferredSizes": [4, 8]},
+            "threads": {"intraOp": 3, "interOp": 1},
+            "terminationGracePeriod": "5s",
+            "warmup": False,
+        },
+    },
+}
+
+
+def render(spec_name, *, backend="onnxruntime"):
+    """All objects of one spec, by file name."""
+    spec = make_spec(SPECS[spec_name])
+    revision, recipe = names.revision_hash(spec), names.recipe_key(spec)
+    artifact, signature = make_artifact(recipe, backend=backend), make_signature()
+    deployment = make_deployment(
+        OWNER, ServingIntent(serving=spec.serving, revision=revision, artifact=artifact), POLICY
+    )
+    config_map = make_config_map(
+        OWNER, revision=revision, serving=spec.serving, backend=artifact.backend, signature=signature, policy=POLICY
+    )
+    headless = make_headless_service(OWNER, revision=revision)
+    record = RevisionRecord(
+        hash_version=names.HASH_VERSION,
+        revision=revision,
+        recipe_key=recipe,
+        intent=names.intent(spec),
+        artifact=artifact,
+        signature=signature,
+        summary=make_result(recipe).summary,
+        objects=RevisionObjects(deployment=deployment, config_map=config_map, service=headless),
+    )
+    return {
+        "claim": make_store_claim(OWNER, spec.storage),
+        "job": make_job(OWNER, JobIntent(spec=spec, revision=revision, recipe_key=recipe, generation=1), POLICY),
+        "revision": make_controller_revision(OWNER, record, number=1),
+        "config-map": config_map,
+        "headless": headless,
+        "deployment": with_scale(deployment, replicas=spec.serving.replicas, progress_deadline="10m"),
+        "service": make_service(OWNER, revision=revision, protocols=spec.serving.protocols),
+        "budget": make_pod_disruption_budget(OWNER, revision=revision, min_available=1),
+    }
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.36", "1.37"])
+@pytest.mark.parametrize("spec_name", SPECS)
+def test_every_object_is_valid_kubernetes(spec_name, version):
+    event = make_event(OWNER, reason="Serving", note="x" * 2000, action="Ready", now=NOW)
+    for body in (*render(spec_name).values(), event):
+        kubernetes_validate.validate(body, version, strict=True)
+
+
+@pytest.mark.parametrize("spec_name", SPECS)
+def test_every_object_is_as_recorded(spec_name, compare_recorded):
+    bodies = {name: body for name, body in render(spec_name).items() if name != "revision"}
+    text = yaml.dump_all(bodies.values(), Dumper=_Plain, sort_keys=True)
+    compare_recorded(RECORDED / f"{spec_name}.yaml", text)
+
+
+@pytest.mark.parametrize("spec_name", SPECS)
+def test_every_pod_is_within_restricted(spec_name):
+    for body in render(spec_name).values():
+        if body["kind"] in {"Job", "Deployment"}:
+            assert breaches(body["spec"]["template"]["spec"]) == []
+
+
+@pytest.mark.parametrize("spec_name", SPECS)
+def test_every_object_has_its_owner_and_labels(spec_name):
+    for body in render(spec_name).values():
+        (owner,) = body["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"]) == (OWNER.uid, True)
+        assert body["metadata"]["namespace"] == OWNER.namespace
+        assert (
+            body["metadata"]["labels"].items() >= {names.NAME_LABEL: OWNER.name, names.MANAGED_BY: "pilotfish"}.items()
+        )
+
+
+def test_only_fetch_sees_credentials_and_sources():
+    pod = render("everything")["job"]["spec"]["template"]["spec"]
+    (fetch,), (optimize,) = pod["initContainers"], pod["containers"]
+    private = {"credentials", "samples-credentials", "source", "samples"}
+    assert private <= {m["name"] for m in fetch["volumeMounts"]}
+    assert not private & {m["name"] for m in optimize["volumeMounts"]}
+
+
+def test_triton_cannot_write_what_it_serves():
+    (triton,) = render("small")["deployment"]["spec"]["template"]["spec"]["containers"]
+    mounts = {m["name"]: m for m in triton["volumeMounts"]}
+    assert mounts["models"]["readOnly"]
+    assert "store" not in mounts
+
+
+def test_a_short_grace_period_bounds_everything_that_happens_in_it():
+    pod = render("everything")["deployment"]["spec"]["template"]["spec"]
+    (triton,) = pod["containers"]
+    exit_timeout = next(a for a in triton["args"] if a.startswith("--exit-timeout-secs="))
+    asleep = triton["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert asleep + int(exit_timeout.partition("=")[2]) <= pod["terminationGracePeriodSeconds"]
+
+
+def test_torchscript_is_served_by_the_image_that_can():
+    images = [render("small", backend=b)["deployment"]["spec"]["template"]["spec"] for b in ("onnxruntime", "pytorch")]
+    assert [pod["containers"][0]["image"] for pod in images] == [POLICY.images.triton, POLICY.images.triton_torch]
+
+
+def breaches(pod):
+    """What Pod Security `restricted` would refuse."""
+    found = [
+        f"{key} is set"
+        for key in ("hostNetwork", "hostPID", "hostIPC", "serviceAccountName", "nodeName")
+        if pod.get(key)
+    ]
+    allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret", "name"}
+    found += [f"volume {v['name']} is a {sorted(set(v) - allowed)}" for v in pod["volumes"] if set(v) - allowed]
+    if pod["automountServiceAccountToken"]:
+        found.append("a token is mounted")
+    for container in (*pod["initContainers"], *pod["containers"]):
+        context = container["securityContext"]
+        wanted = {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        if context != wanted:
+            found.append(f"container {container['name']}: {context}")
+        if container["resources"]["requests"] != container["resources"]["limits"]:
+            found.append(f"container {container['name']} is not Guaranteed")
+    return found
+
+
+class _Plain(yaml.SafeDumper):
+    def ignore_aliases(self, data):
+        return True
