@@ -53,17 +53,18 @@ def test_several_at_once_are_strangers_to_each_other(api_server):
 
 
 def test_up_again_changes_nothing_and_a_killed_server_is_started_anew(tmp_path):
-    with running_api_server(name="test-again") as kubeconfig:
+    name = f"test-again-{os.getpid()}"
+    with running_api_server(name=name) as kubeconfig:
         before = kubeconfig.read_text()
-        layout = layout_of("test-again")
+        layout = layout_of(name)
         first = layout.record.read_text()
         copy = tmp_path / "kubeconfig"
-        run_cluster("up", "--api-only", "--name", "test-again", "--kubeconfig", str(copy))
+        run_cluster("up", "--api-only", "--name", name, "--kubeconfig", str(copy))
         assert copy.read_text() == before
         assert json.loads(layout.record.read_text())["processes"] == json.loads(first)["processes"]
         for process in json.loads(first)["processes"][:2]:
             os.kill(process["pid"], 9)
-        run_cluster("up", "--api-only", "--name", "test-again")
+        run_cluster("up", "--api-only", "--name", name)
         assert kubectl(kubeconfig, "get", "--raw=/readyz").stdout == "ok"
         assert json.loads(layout.record.read_text())["processes"] != json.loads(first)["processes"]
     assert not layout.folder.exists()
@@ -71,7 +72,7 @@ def test_up_again_changes_nothing_and_a_killed_server_is_started_anew(tmp_path):
 
 
 def test_a_port_taken_meanwhile_is_not_the_end(api_server, monkeypatch):
-    layout = layout_of("test-port")
+    layout = layout_of(f"test-port-{os.getpid()}")
     right = control_plane.loopback_endpoints()
     taken = replace(right, api_port=int(server_of(api_server).rpartition(":")[2]))
     offers = iter([taken, right])

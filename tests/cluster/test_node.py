@@ -18,7 +18,7 @@ from support.apiserver import run_cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-NAME = "cluster-test"
+NAME = f"cluster-test-{os.getpid()}"
 NODE = f"{NAME}-node"
 IMAGE = "pilotfish/cluster-probe:test"
 CLAIM = {
@@ -123,7 +123,6 @@ def build_probe(folder, *, content):
 @pytest.fixture(scope="module")
 def before():
     packages.require()
-    run_cluster("down", "--name", NAME)
     return machine.shared_settings()
 
 

@@ -25,8 +25,11 @@ class Native:
         state, current = record.judge(layout), record.read(layout)
         if state is not State.RUNNING or current is None:
             return state
+        if _is_healthy(layout, current):
+            return State.RUNNING
         try:
-            wait_for("health", lambda: _is_healthy(layout, current), seconds=PATIENCE_SECONDS)
+            with step(f"wait for cluster {layout.name} to answer"):
+                wait_for("health", lambda: _is_healthy(layout, current), seconds=PATIENCE_SECONDS)
         except ClusterError:
             return State.BROKEN
         return State.RUNNING
