@@ -17,7 +17,7 @@ import sysconfig
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -187,9 +187,10 @@ class TritonServer:
         )
         if not self.exit_on_error:
             arguments = tuple(a.replace("--exit-on-error=true", "--exit-on-error=false") for a in arguments)
+        region = f"--backend-config=python,shm-region-prefix-name={self._region}"
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [str(installation.server / "bin" / "tritonserver"), *arguments, *self.extra],
+                [str(installation.server / "bin" / "tritonserver"), *arguments, region, *self.extra],
                 env=installation.environment(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -200,13 +201,17 @@ class TritonServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the server, by force when it does not end in time."""
-        self.terminate()
-        try:
-            self.process.wait(self.drain.exit_timeout_seconds + 10)
-        except subprocess.TimeoutExpired:
+        """End the server and its stubs at once: a graceful end takes seconds, and tests of it call `terminate`."""
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        self.process.wait()
+        for region in Path("/dev/shm").glob(f"{self._region}*"):
+            region.unlink(missing_ok=True)
+
+    @property
+    def _region(self) -> str:
+        """Prefix of this server's shared memory, so that nothing of it stays behind."""
+        return f"pilotfish-test-{os.getpid()}-{self.ports.http}-"
 
     @property
     def log_file(self) -> Path:
