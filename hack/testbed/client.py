@@ -1,8 +1,9 @@
 """A client that asks a served model all the time and counts: who answered, what failed, what was wrong.
 
 Runs inside the cluster (tritonclient and numpy are all it needs). Three connections, each the way real clients do it:
-HTTP kept alive, HTTP with a new connection for each request, and one long-lived gRPC channel. Every second it prints
-one JSON line of totals, and a last one when it is told to stop.
+HTTP kept alive and renewed every few seconds (Triton itself never ends one, so a client that keeps it for ever loses the
+request during which its pod goes), HTTP with a new connection for each request, and one long-lived gRPC channel. Every
+second it prints one JSON line of totals, and a last one when it is told to stop.
 
 cases.npz holds `input:<name>` arrays and, for each version v of the model, `expected:<v>:<output>` arrays.
 """
@@ -11,6 +12,7 @@ import argparse
 import json
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +24,7 @@ import tritonclient.http as httpclient
 from tritonclient.utils import np_to_triton_dtype
 
 PAUSE_SECONDS = 0.02
+HTTP_RENEWAL_SECONDS = 5.0
 TIMEOUT_SECONDS = 10
 TOLERANCE = 5e-3
 KEPT_ERRORS = 5
@@ -82,18 +85,18 @@ def http_connection(host: str) -> Any:
 
 def loop(kind: str, host: str, request: Callable[[Any], str], totals: Totals, stop: threading.Event) -> None:
     """Ask until told to stop; a failed request costs the connection, as in any client."""
-    connection = None
+    connection, opened = None, 0.0
     while not stop.is_set():
         try:
             if connection is None:
-                grpc = kind == "grpc"
+                grpc, opened = kind == "grpc", time.monotonic()
                 connection = grpcclient.InferenceServerClient(f"{host}:8001") if grpc else http_connection(host)
             totals.add(request(connection))
             totals.add(kind)
         except Exception as error:  # noqa: BLE001 - every kind of failure counts
             totals.fail(kind, error)
             connection = None
-        if kind == "http-new":
+        if kind == "http-new" or (kind == "http" and time.monotonic() - opened > HTTP_RENEWAL_SECONDS):
             connection = None
         stop.wait(PAUSE_SECONDS)
 

@@ -26,6 +26,8 @@ def make_store(namespace: str) -> tuple[Body, ...]:
         "image": IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": ["moto_server", "-H", "0.0.0.0", "-p", str(STORE_PORT)],
+        # Otherwise moto takes the first label of its own host name for the bucket.
+        "env": [{"name": "S3_IGNORE_SUBDOMAIN_BUCKETNAME", "value": "true"}],
         "ports": [{"containerPort": STORE_PORT}],
         "readinessProbe": {"httpGet": {"path": "/moto-api/", "port": STORE_PORT}, "periodSeconds": 1},
         "securityContext": _container_security(),
