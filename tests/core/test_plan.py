@@ -434,4 +434,4 @@ class TestStatus:
         world.around.models[uri("v1")] = "SourceNotFound"
         world.submit(ONE)
         world.settle()
-        assert world.condition("Ready")["message"].endswith("; see https://docs/reasons#source-not-found")
+        assert world.condition("Ready")["message"].endswith("; see https://docs/reasons#sourcenotfound")

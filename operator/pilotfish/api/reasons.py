@@ -3,7 +3,6 @@
 The optimizer's own reasons (`api.report.OptimizerReason`) are part of it word for word.
 """
 
-import re
 from enum import StrEnum
 
 
@@ -80,8 +79,8 @@ class Reason(StrEnum):
 
     @property
     def anchor(self) -> str:
-        """Where docs/reasons.md explains it: `insufficient-gpu`."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", self.value).lower()
+        """Where docs/reasons.md explains it, as the heading becomes an anchor: `insufficientgpu`."""
+        return self.value.lower()
 
 
 _CALM = frozenset(
