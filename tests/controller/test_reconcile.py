@@ -255,6 +255,7 @@ async def story(**crash):
     return cluster, writes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_dead_at_any_write_and_started_again_it_ends_in_the_same_place(when):
     calm, writes = await story()

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import (
+    ConfigException,
+    list_kube_config_contexts,
+    load_incluster_config,
+    load_kube_config,
+)
 
 MAX_CONNECTIONS = 32
 """One request per connection; more than workers times concurrent reads only costs memory."""
@@ -57,6 +62,18 @@ async def connect(*, kubeconfig: Path | None, context: str | None = None) -> Api
     client = ApiClient(configuration)
     client.user_agent = "pilotfish"
     return client
+
+
+def default_namespace(*, kubeconfig: Path, context: str | None = None) -> str:
+    """The namespace that the kubeconfig's context names. Raises NoCluster."""
+    try:
+        contexts, active = list_kube_config_contexts(config_file=str(kubeconfig))
+    except (ConfigException, OSError) as error:
+        raise NoCluster(f"cannot read kubeconfig {str(kubeconfig)!r}: {error}") from error
+    chosen = active if context is None else next((c for c in contexts if c["name"] == context), None)
+    if chosen is None:
+        raise NoCluster(f"kubeconfig {str(kubeconfig)!r} has no context {context!r}")
+    return str(chosen["context"].get("namespace") or "default")
 
 
 async def authorization_of(configuration: Any) -> str | None:

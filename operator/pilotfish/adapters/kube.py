@@ -6,7 +6,7 @@ next one. Must not decide anything about a ModelDeployment.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -19,7 +19,6 @@ from pilotfish.adapters.kinds import path_of
 from pilotfish.core.objects import ref_of
 from pilotfish.names import FIELD_MANAGER
 from pilotfish.ports import Body, ClusterError, Conflict, Forbidden, Invalid, NotFound, ObjectRef
-from pilotfish.telemetry.metrics import API_REQUESTS
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 CHUNK = 500
@@ -43,6 +42,14 @@ _ERRORS: Mapping[int, type[ClusterError]] = {
 Bodies = list[dict[str, Any]]
 
 
+OnRequest = Callable[[str, str, str], None]
+"""Hears of every request: verb, kind, HTTP status or `error`."""
+
+
+def _uncounted(_verb: str, _kind: str, _code: str) -> None:
+    """Nobody counts."""
+
+
 class Gone(ClusterError):
     """The list's continue token is too old."""
 
@@ -50,8 +57,9 @@ class Gone(ClusterError):
 class KubeCluster:
     """A Kubernetes API server, and the store of the Lease."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, *, on_request: OnRequest = _uncounted) -> None:
         self._client = client
+        self._on_request = on_request
 
     async def close(self) -> None:
         """Close all connections."""
@@ -159,7 +167,7 @@ class KubeCluster:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ClusterError(f"cannot reach the API server: {type(error).__name__}: {error}") from error
         finally:
-            API_REQUESTS.labels(verb=verb, kind=kind, code=code).inc()
+            self._on_request(verb, kind, code)
         return _answer(response.status, text, response.headers)
 
 

@@ -41,7 +41,7 @@ class Operator:
     def __init__(self, settings: OperatorSettings, client: Any) -> None:
         self._settings = settings
         self._client = client
-        self._cluster = KubeCluster(client)
+        self._cluster = KubeCluster(client, on_request=metrics.count_request)
         self._clock = SystemClock()
         self._queue: KeyedQueue[Key] = KeyedQueue()
         self._watched = Watched()

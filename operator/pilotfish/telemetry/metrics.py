@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry(auto_describe=True)
 """The operator's own registry: nothing that a library registers by itself leaks in."""
 
@@ -43,6 +43,12 @@ API_REQUESTS = Counter(
 )
 LEADER = Gauge("pilotfish_leader", "1 while this replica may write.", registry=REGISTRY)
 BUILD_INFO = Gauge("pilotfish_build_info", "The operator's version.", ["version"], registry=REGISTRY)
+
+
+def count_request(verb: str, kind: str, code: str) -> None:
+    """One request to the API server; code is the HTTP status or `error`."""
+    API_REQUESTS.labels(verb=verb, kind=kind, code=code).inc()
+
 
 for _result in RECONCILE_RESULTS:
     RECONCILES.labels(result=_result)

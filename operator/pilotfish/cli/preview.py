@@ -1,0 +1,126 @@
+"""What the operator would apply for a ModelDeployment, without a cluster: its own plans, played to the end.
+
+Pure. The optimizer's result is not known here, so figures, digests and the signature of a model that does not state it
+are placeholders; everything else is what the cluster gets.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pilotfish.api.report import TerminationMessage, encode_termination_message
+from pilotfish.api.spec import ModelDeploymentSpec
+from pilotfish.core import Body, Policy, observe, plan
+from pilotfish.core.objects import name_of
+from pilotfish.names import recipe_key
+
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_UID = "00000000-0000-0000-0000-000000000000"
+_DIGEST = "sha256:" + "0" * 64
+_PASSES = 20
+
+
+def preview(manifest: Mapping[str, Any], policy: Policy) -> tuple[Body, ...]:
+    """All objects of a linted ModelDeployment, each as applied last, in the order of their first appearance."""
+    spec = ModelDeploymentSpec.model_validate(_without_nulls(manifest["spec"]))
+    metadata = {"namespace": "default", **manifest["metadata"], "uid": _UID, "generation": 1, "resourceVersion": "1"}
+    body: dict[str, Any] = {**manifest, "metadata": metadata, "spec": spec.to_wire()}
+    stored: dict[tuple[str, str], dict[str, Any]] = {}
+    applied: dict[tuple[str, str], Body] = {}
+    for _ in range(_PASSES):
+        world = list(stored.values())
+        made = plan(observe(body, [*world, *_pods(world, spec)]), policy, _NOW)
+        for apply in made.applies:
+            key = (apply.body["kind"], name_of(apply.body))
+            applied[key] = apply.body
+            stored[key] = _settled(apply.body, number=len(stored))
+        if made.status is not None:
+            body = {**body, "status": made.status["status"]}
+        elif not made.applies:
+            break
+    return tuple(applied.values())
+
+
+def _without_nulls(value: Any) -> Any:
+    """As the API server reads it: `serving:` with nothing behind it says nothing. Arguments of a factory may be null."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: child if key == "arguments" else _without_nulls(child) for key, child in value.items() if child is not None
+    }
+
+
+def _settled(body: Body, *, number: int) -> dict[str, Any]:
+    """The object as a cluster keeps it once its controller is done with it."""
+    metadata = {
+        **body["metadata"],
+        "uid": f"{number:08d}-0000-0000-0000-000000000000",
+        "generation": 1,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    status: dict[str, Any] = {}
+    if body["kind"] == "Job":
+        status = {"conditions": [{"type": "Complete", "status": "True"}]}
+    if body["kind"] == "Deployment":
+        replicas = body["spec"]["replicas"]
+        counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), replicas)
+        status = {"observedGeneration": 1, **counts}
+    return {**body, "metadata": metadata, "status": status}
+
+
+def _pods(world: list[dict[str, Any]], spec: ModelDeploymentSpec) -> list[dict[str, Any]]:
+    return [_ended_pod(job, spec) for job in world if job["kind"] == "Job"]
+
+
+def _ended_pod(job: Body, spec: ModelDeploymentSpec) -> dict[str, Any]:
+    owner = {"kind": "Job", "name": name_of(job), "uid": job["metadata"]["uid"], "controller": True}
+    ended = {"exitCode": 0, "message": encode_termination_message(_result(spec))}
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{name_of(job)}-0",
+            "namespace": job["metadata"]["namespace"],
+            "labels": job["spec"]["template"]["metadata"]["labels"],
+            "ownerReferences": [owner],
+        },
+        "spec": job["spec"]["template"]["spec"],
+        "status": {
+            "phase": "Succeeded",
+            "containerStatuses": [{"name": container["name"], "state": {"terminated": ended}}],
+        },
+    }
+
+
+def _result(spec: ModelDeploymentSpec) -> TerminationMessage:
+    stated = spec.model.signature
+    unknown: dict[str, object] = {"name": "placeholder", "dtype": "FP32", "shape": [1]}
+    formats = [chosen.value for chosen in spec.optimization.formats]
+    onnx = not formats or "ONNX" in formats
+    inputs, outputs = ((), ()) if stated is None else (stated.inputs, stated.outputs)
+    signature = {
+        "inputs": [tensor.to_wire() for tensor in inputs] or [unknown],
+        "outputs": [tensor.to_wire() for tensor in outputs] or [unknown],
+        "batched": spec.serving.batching.max_batch_size > 0,
+    }
+    artifact = {
+        "digest": _DIGEST,
+        "path": f"artifacts/{recipe_key(spec)}",
+        "bytes": 0,
+        "format": "ONNX" if onnx else "TorchScript",
+        "precision": "FP32",
+        "variant": "onnx-fp32" if onnx else "torchscript-fp32",
+        "backend": "onnxruntime" if onnx else "pytorch",
+    }
+    return TerminationMessage.model_validate(
+        {
+            "outcome": "Succeeded",
+            "reason": "Succeeded",
+            "message": "placeholder",
+            "source": {"digest": spec.model.digest or _DIGEST, "bytes": 0},
+            "artifact": artifact,
+            "signature": signature,
+            "summary": {"winner": artifact["variant"]},
+        }
+    )
