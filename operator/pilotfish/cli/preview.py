@@ -42,7 +42,7 @@ def preview(manifest: Mapping[str, Any], policy: Policy) -> tuple[Body, ...]:
 
 
 def _without_nulls(value: Any) -> Any:
-    """As the API server reads it: `serving:` with nothing behind it says nothing. Arguments of a factory may be null."""
+    """As the API server reads it: `serving:` with nothing behind it says nothing. A factory's arguments may be null."""
     if not isinstance(value, Mapping):
         return value
     return {
