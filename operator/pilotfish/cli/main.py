@@ -18,8 +18,9 @@ from pilotfish.api.lint import Finding, lint
 from pilotfish.cli.manifests import Document, Unreadable, read_documents
 from pilotfish.cli.preview import preview
 from pilotfish.cli.render import draw
-from pilotfish.cli.view import make_view
+from pilotfish.cli.view import Node, make_view
 from pilotfish.core import Body
+from pilotfish.ports import Cluster, ClusterError
 from pilotfish.settings import OperatorSettings
 
 WATCH_SECONDS = 1.0
@@ -80,7 +81,6 @@ def get(
     """Show a ModelDeployment with its revisions, Jobs, Deployments and pods."""
     # Only this command needs the client of the cluster.
     from pilotfish.adapters.connection import NoCluster  # noqa: PLC0415
-    from pilotfish.ports import ClusterError  # noqa: PLC0415
 
     try:
         asyncio.run(_get(name, namespace, watch=watch, kubeconfig=kubeconfig, context=context))
@@ -119,23 +119,29 @@ def version() -> None:
 async def _get(name: str, namespace: str | None, *, watch: bool, kubeconfig: Path | None, context: str | None) -> None:
     from pilotfish.adapters.connection import connect, default_namespace  # noqa: PLC0415 - see get
     from pilotfish.adapters.kube import KubeCluster  # noqa: PLC0415
-    from pilotfish.adapters.observe import read  # noqa: PLC0415
 
     config = kubeconfig or Path.home() / ".kube" / "config"
     home = namespace or default_namespace(kubeconfig=config, context=context)
     cluster = KubeCluster(await connect(kubeconfig=config, context=context))
     try:
-        with Live(console=_out, auto_refresh=False, transient=False) as live:
+        if not watch:
+            _out.print(draw(await _look(cluster, home, name)))
+            return
+        with Live(console=_out, auto_refresh=False) as live:
             while True:
-                reading = await read(cluster, namespace=home, name=name)
-                if reading is None:
-                    _fail(f'ModelDeployment "{name}" does not exist in namespace "{home}"')
-                live.update(draw(make_view(reading.observed(), datetime.now(tz=UTC))), refresh=True)
-                if not watch:
-                    return
+                live.update(draw(await _look(cluster, home, name)), refresh=True)
                 await asyncio.sleep(WATCH_SECONDS)
     finally:
         await cluster.close()
+
+
+async def _look(cluster: Cluster, namespace: str, name: str) -> Node:
+    from pilotfish.adapters.observe import read  # noqa: PLC0415 - see get
+
+    reading = await read(cluster, namespace=namespace, name=name)
+    if reading is None:
+        _fail(f'ModelDeployment "{name}" does not exist in namespace "{namespace}"')
+    return make_view(reading.observed(), datetime.now(tz=UTC))
 
 
 def _read(path: Path) -> tuple[Document, ...]:

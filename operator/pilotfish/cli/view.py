@@ -75,8 +75,9 @@ def _sentence(ready: Mapping[str, Any] | None, *, fresh: bool) -> str:
 def _worth_saying(body: Body, ready: Mapping[str, Any] | None) -> Iterable[Mapping[str, Any]]:
     """Conditions that are bad and say something that the first line does not."""
     told = {ready["message"]} if ready else set()
+    never_served = not (body.get("status") or {}).get("stableRevision")
     for kind, good in (("Available", "True"), ("ArtifactReady", "True"), ("Healthy", "True"), ("Stalled", "False")):
-        condition = condition_of(body, kind)
+        condition = None if kind == "Available" and never_served else condition_of(body, kind)
         if condition and condition["status"] not in {good, "Unknown"} and condition["message"] not in told:
             told.add(condition["message"])
             yield condition
