@@ -268,6 +268,14 @@ class TestHistory:
         assert ("apply", "Job") in effects_of(served, lambda: served.submit(bad))
         assert served.said("Ready") == ("True", "Serving")
 
+    def test_a_stored_reason_that_this_version_does_not_know_still_counts_as_a_failure(self, served):
+        served.around.models[uri("bad")] = "UnsafeModel"
+        served.submit(make_wanted("bad"))
+        served.settle()
+        unknown = edit(served, "ModelDeployment", OWNER.name, lambda b: b["status"]["history"][0].update(reason="New"))
+        assert effects_of(served, unknown) == []
+        assert served.said("Stalled") == ("True", "InternalError")
+
     def test_a_failed_job_that_somebody_removes_is_not_started_again(self, served):
         served.around.models[uri("bad")] = "UnsafeModel"
         served.submit(make_wanted("bad"))
@@ -286,6 +294,13 @@ class TestOneJobPerRecipe:
         world.settle()
         assert [e.verb for e in world.cluster.effects if e.kind == "Job"] == ["apply"]
         assert world.said("Ready") == ("True", "Serving")
+
+    def test_an_artifact_on_record_needs_no_job_even_if_every_job_is_gone(self, served):
+        for job in served.cluster.find("Job"):
+            served.cluster.remove_now("Job", job["metadata"]["name"])
+        bigger = make_wanted("v1", batching={"maxBatchSize": 16})
+        assert ("apply", "Job") not in effects_of(served, lambda: served.submit(bigger))
+        assert served.said("Ready") == ("True", "Serving")
 
     def test_corrected_credentials_replace_the_job_that_waits_for_them(self):
         world = World()

@@ -27,6 +27,7 @@ from pilotfish.resources import (
     make_store_claim,
     with_scale,
 )
+from pilotfish.resources.job import optimizer_image
 from support.builders import NOW, OWNER, POLICY, make_artifact, make_result, make_signature, make_spec
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -135,6 +136,44 @@ def test_only_fetch_sees_credentials_and_sources():
     private = {"credentials", "samples-credentials", "source", "samples"}
     assert private <= {m["name"] for m in fetch["volumeMounts"]}
     assert not private & {m["name"] for m in optimize["volumeMounts"]}
+
+
+@pytest.mark.parametrize(
+    ("model", "samples", "expected"),
+    [
+        ("s3://m/", "s3://s/", {}),
+        ("pvc://m/x", "s3://s/", {"/source": "m"}),
+        ("s3://m/", "pvc://s/x", {"/source": "s"}),
+        ("pvc://m/x", "pvc://m/y", {"/source": "m"}),
+        ("pvc://m/x", "pvc://s/x", {"/source": "m", "/samples": "s"}),
+    ],
+)
+def test_claims_are_mounted_where_fetch_looks(model, samples, expected):
+    spec = make_spec({"model": {"uri": model, "samples": {"uri": samples}}})
+    job = make_job(OWNER, JobIntent(spec=spec, revision="r", recipe_key="k", generation=1), POLICY)
+    pod = job["spec"]["template"]["spec"]
+    claims = {
+        v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v
+    }
+    mounts = {
+        m["mountPath"]: claims[m["name"]] for m in pod["initContainers"][0]["volumeMounts"] if m["name"] in claims
+    }
+    assert mounts == {"/store": "digits-store", **expected}
+
+
+@pytest.mark.parametrize(
+    ("model", "light"),
+    [
+        ({"uri": "s3://m/x", "format": "ONNX"}, True),
+        ({"uri": "s3://m/x.onnx"}, True),
+        ({"uri": "s3://m/x.onnx", "format": "TorchScript"}, False),
+        ({"uri": "s3://m/x.pt2"}, False),
+        ({"uri": "s3://m/folder/"}, False),
+    ],
+)
+def test_the_light_image_is_for_what_is_surely_onnx(model, light):
+    image = optimizer_image(make_spec({"model": model}).model, POLICY.images)
+    assert image == (POLICY.images.optimizer if light else POLICY.images.optimizer_torch)
 
 
 def test_triton_cannot_write_what_it_serves():

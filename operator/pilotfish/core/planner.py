@@ -110,9 +110,7 @@ def advance(scope: Scope) -> Progress:
         return blocked
     failed = scope.failure_on_record()
     if failed is not None:
-        return Progress(
-            stage=Stage.FAILED, reason=Reason(failed.reason or Reason.INTERNAL_ERROR), message=failed.message or ""
-        )
+        return Progress(stage=Stage.FAILED, reason=_reason(failed.reason), message=failed.message or "It failed before")
     return advance_serving(scope, advance_artifact(scope))
 
 
@@ -178,6 +176,11 @@ def _owned(scope: Scope, applies: Iterable[Apply]) -> tuple[Apply, ...]:
 def _unique(bodies: Iterable[Body]) -> tuple[Body, ...]:
     unique = {(_GOING.index(body["kind"]), name_of(body)): body for body in bodies if not is_deleting(body)}
     return tuple(unique[key] for key in sorted(unique))
+
+
+def _reason(text: str | None) -> Reason:
+    """A stored reason; one that another version wrote and this one does not know is an internal error."""
+    return Reason(text) if text in set(Reason) else Reason.INTERNAL_ERROR
 
 
 def _earliest(*moments: datetime | None) -> datetime | None:

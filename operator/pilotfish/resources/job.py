@@ -154,13 +154,9 @@ def _source_volumes(model: ModelSpec) -> tuple[list[dict[str, Any]], list[dict[s
     """Volumes and mounts that the fetch container alone gets."""
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
-    for name, claim, path in (
-        ("source", claim_of(model.uri), SOURCE_MOUNT),
-        ("samples", claim_of(model.samples.uri) if model.samples else None, SAMPLES_MOUNT),
-    ):
-        if claim is not None:
-            volumes.append(claim_volume(name, claim, read_only=True))
-            mounts.append(mount(name, path, read_only=True))
+    for name, claim, path in _claims(model):
+        volumes.append(claim_volume(name, claim, read_only=True))
+        mounts.append(mount(name, path, read_only=True))
     for name, secret, path in (
         ("credentials", model.credentials.secret_name if model.credentials else None, CREDENTIALS_MOUNT),
         ("samples-credentials", model.samples.secret_name if model.samples else None, SAMPLES_CREDENTIALS_MOUNT),
@@ -169,6 +165,17 @@ def _source_volumes(model: ModelSpec) -> tuple[list[dict[str, Any]], list[dict[s
             volumes.append(secret_volume(name, secret))
             mounts.append(mount(name, path, read_only=True))
     return volumes, mounts
+
+
+def _claims(model: ModelSpec) -> list[tuple[str, str, str]]:
+    """Volume name, claim and path of what is read from claims. One claim is mounted once, at /source."""
+    source = claim_of(model.uri)
+    samples = claim_of(model.samples.uri) if model.samples else None
+    if samples is None or samples == source:
+        return [] if source is None else [("source", source, SOURCE_MOUNT)]
+    if source is None:
+        return [("samples", samples, SOURCE_MOUNT)]
+    return [("source", source, SOURCE_MOUNT), ("samples", samples, SAMPLES_MOUNT)]
 
 
 def claim_of(uri: str) -> str | None:
