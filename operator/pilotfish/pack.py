@@ -1,8 +1,8 @@
 """`pilotfish.pack(model, example_inputs, path)`: hand a PyTorch model over as data, not as code.
 
 Call it where the model was trained. It writes a folder (or a `.zip`) with a clean `.pt2` without pickles, the names of
-inputs and outputs, and the example inputs; all of it opens under the default `trust: DataOnly`. torch is imported when it
-is called, not before: `import pilotfish` stays light.
+inputs and outputs, and the example inputs; all of it opens under the default `trust: DataOnly`. torch is imported when
+it is called, not before: `import pilotfish` stays light.
 """
 
 import inspect
@@ -100,18 +100,18 @@ def _named_inputs(model: Any, examples: Any, names: Sequence[str] | None) -> _In
     return _Inputs(dict(zip(chosen, (t.detach().cpu() for t in tensors), strict=True)), keywords)
 
 
-def _export(model: Any, inputs: _Inputs, dynamic: Mapping[str, Sequence[int]], *, batched: bool) -> tuple[Any, list[str]]:
+def _export(
+    model: Any, inputs: _Inputs, dynamic: Mapping[str, Sequence[int]], *, batched: bool
+) -> tuple[Any, list[str]]:
     """The program and the names its outputs have by themselves."""
     import torch
 
     from pilotfish.optimizer.pytorch.runtime import flatten
 
     if unknown := set(dynamic) - set(inputs.tensors):
-        raise ValueError(f"dynamic names {sorted(unknown)[0]!r}, which is no input; inputs are {', '.join(inputs.tensors)}")
+        raise ValueError(f"dynamic names {min(unknown)!r}, which is no input; inputs are {', '.join(inputs.tensors)}")
     free = torch.export.Dim.DYNAMIC
-    dims = [
-        ({0: free} if batched else {}) | {axis: free for axis in dynamic.get(name, ())} for name in inputs.tensors
-    ]
+    dims = [({0: free} if batched else {}) | dict.fromkeys(dynamic.get(name, ()), free) for name in inputs.tensors]
     examples = [_two(t) if batched else t[0] for t in inputs.tensors.values()]
     try:
         with torch.no_grad():
@@ -139,9 +139,7 @@ def _two(tensor: Any) -> Any:
     return tensor[:_EXAMPLE_BATCH] if len(tensor) >= _EXAMPLE_BATCH else torch.cat([tensor] * _EXAMPLE_BATCH)
 
 
-def _write(
-    folder: Path, program: Any, inputs: _Inputs, outputs: list[str], *, labels: Any, batched: bool
-) -> None:
+def _write(folder: Path, program: Any, inputs: _Inputs, outputs: list[str], *, labels: Any, batched: bool) -> None:
     import torch
     from safetensors.torch import save_file
 

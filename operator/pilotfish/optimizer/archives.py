@@ -13,6 +13,7 @@ MAX_RATIO = 200
 MAX_BYTES = 64 * 1024**3
 MAX_FILES = 4096
 _BLOCK = 1024 * 1024
+_TYPE_MASK, _LINK = 0o170000, 0o120000
 
 
 def check_zip(path: Path, *, max_bytes: int = MAX_BYTES) -> list[str]:
@@ -25,7 +26,7 @@ def check_zip(path: Path, *, max_bytes: int = MAX_BYTES) -> list[str]:
             Reason.SOURCE_TRUNCATED, f"{path.name} starts as a zip but cannot be read ({error}); upload it again"
         ) from error
     for info in infos:
-        if (info.external_attr >> 16) & 0o170000 == 0o120000:
+        if (info.external_attr >> 16) & _TYPE_MASK == _LINK:
             raise _unsafe(path, f"holds the link {info.filename!r}", "pack real files")
         _check_name(path, info.filename)
     _check_totals(path, count=len(infos), size=sum(i.file_size for i in infos), max_bytes=max_bytes)

@@ -78,16 +78,15 @@ def fetch(
     partial = store / "sources" / f".partial-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
     try:
         _prepare(partial, listing)
-        _Download(remote, uri, partial, limits, progress, sleep, total=sum(f.size or 0 for f in listing.files)).run(
-            listing
-        )
+        total = sum(f.size or 0 for f in listing.files)
+        _Download(remote, uri, partial, limits=limits, progress=progress, sleep=sleep, total=total).run(listing)
         files = hash_folder(partial / "files")
         found = digest_of(files, single=listing.single)
         if digest is not None and found != digest:
             shutil.rmtree(partial)
             raise OptimizerError(
                 Reason.SOURCE_DIGEST_MISMATCH,
-                f"{uri} has {found} but spec.model.digest says {digest}; put the right bytes there or correct the digest",
+                f"{uri} has {found} but spec.model.digest says {digest}; correct the bytes or the digest",
             )
         target = store / "sources" / found.removeprefix("sha256:")
         if target.exists():
@@ -143,10 +142,10 @@ class _Download:
         remote: Remote,
         uri: str,
         partial: Path,
+        *,
         limits: Limits,
         progress: Progress,
         sleep: Callable[[float], None],
-        *,
         total: int,
     ) -> None:
         self._remote, self._uri, self._folder = remote, uri, partial / "files"
@@ -170,7 +169,7 @@ class _Download:
         have = target.stat().st_size
         raise OptimizerError(
             Reason.SOURCE_TRUNCATED,
-            f"{self._uri} broke off after {have} of {file.size} bytes of {file.path} in {self._limits.attempts} attempts; "
+            f"{self._uri} broke off after {have} of {file.size} bytes of {file.path}, {self._limits.attempts} times; "
             "check the server and the upload",
         )
 

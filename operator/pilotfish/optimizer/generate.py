@@ -29,7 +29,7 @@ def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, 
     if dtype == np.bool_:
         return rng.integers(0, 2, shape).astype(dtype)
     top = bound if bound is not None else (256 if dtype == np.uint8 else _SMALL)
-    return rng.integers(0, min(top, np.iinfo(dtype).max), shape).astype(dtype)  # type: ignore[arg-type]
+    return rng.integers(0, min(top, int(np.iinfo(dtype.name).max)), shape).astype(dtype)
 
 
 def _mask(shape: tuple[int, ...], rng: np.random.Generator) -> Array:

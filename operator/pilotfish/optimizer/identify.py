@@ -15,6 +15,7 @@ PACK_FILE = "pilotfish.json"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _PICKLE_PROTOCOLS = frozenset(b"\x02\x03\x04\x05")
 _HEAD = 512
+_PROTO = 0x80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +109,7 @@ def _by_magic(path: Path, head: bytes) -> ModelFormat | None:
         return ModelFormat.KERAS
     if head[4:8] == b"TFL3":
         return ModelFormat.TFLITE
-    if head[0] == 0x80 and head[1] in _PICKLE_PROTOCOLS:
+    if head[0] == _PROTO and head[1] in _PICKLE_PROTOCOLS:
         return ModelFormat.STATE_DICT
     if head.startswith(b"GGUF"):
         raise OptimizerError(

@@ -35,7 +35,7 @@ def install(order: InstallInput, *, store: Path, models: Path, config: Path) -> 
             _clear(target)
             raise OptimizerError(
                 Reason.ARTIFACT_DIGEST_MISMATCH,
-                f"{order.artifact} has {found} but {order.digest} was proven; the store was changed, make the artifact again",
+                f"{order.artifact} has {found} but {order.digest} was proven; the store was changed, make it again",
             )
         if not target.is_dir():
             raise OptimizerError(Reason.ARTIFACT_MISSING, f"{order.artifact} holds no model named {order.model!r}")

@@ -1,6 +1,7 @@
 """`pilotfish-job fetch|optimize|install`: what the containers run.
 
-Always leaves a termination message, whatever happens. Imports stay light: `fetch` and `install` never load ONNX or torch.
+Always leaves a termination message, whatever happens. Imports stay light: `fetch` and `install` load neither ONNX nor
+torch.
 """
 
 import argparse
@@ -86,7 +87,7 @@ def run_fetch(mounts: Mounts) -> TerminationMessage:
             store=mounts.store,
             digest=job.model.digest,
             mounts=mounts,
-            secret="credentials",
+            mount="credentials",
             progress=progress,
         )
     _write_note(mounts.work / SOURCE_NOTE, fetched)
@@ -97,7 +98,7 @@ def run_fetch(mounts: Mounts) -> TerminationMessage:
                 store=mounts.work / SAMPLES_FOLDER,
                 digest=None,
                 mounts=mounts,
-                secret="samples-credentials",
+                mount="samples-credentials",
                 progress=progress,
             )
         _write_note(mounts.work / SAMPLES_NOTE, samples)
@@ -106,6 +107,7 @@ def run_fetch(mounts: Mounts) -> TerminationMessage:
 
 def run_optimize(mounts: Mounts) -> TerminationMessage:
     """The whole run on what `fetch` brought."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see workers.py
     from pilotfish.optimizer.pipeline import Run, finished, optimize
 
     job = _input(JobInput, JOB_ENV)
@@ -135,12 +137,12 @@ def run_install(mounts: Mounts) -> TerminationMessage:
 
 
 def _fetch_one(
-    uri: str, *, store: Path, digest: str | None, mounts: Mounts, secret: str, progress: "Progress"
+    uri: str, *, store: Path, digest: str | None, mounts: Mounts, mount: str, progress: "Progress"
 ) -> "Fetched":
     from pilotfish.optimizer.fetch import Limits, fetch
     from pilotfish.optimizer.open_remote import Places, open_remote
 
-    places = Places(source=mounts.source, credentials=mounts.run / secret)
+    places = Places(source=mounts.source, credentials=mounts.run / mount)
     return fetch(
         lambda: open_remote(uri, places), uri=uri, store=store, digest=digest, limits=Limits(), progress=progress
     )
@@ -183,7 +185,7 @@ def _leave(message: TerminationMessage, path: Path) -> None:
     try:
         path.write_text(encode_termination_message(message))
     except OSError as error:
-        print(f"cannot write {path}: {error}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"cannot write {path}: {error}\n")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -1,24 +1,26 @@
-"""From recognised bytes to a model that answers. Decides what is safe to open; torch is imported for torch formats only."""
+"""From recognised bytes to a model that answers: what is safe to open, and with what.
+
+torch is imported for torch formats only.
+"""
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from safetensors.numpy import load_file
 
 from pilotfish.api.model import ModelFormat, ModelSpec, Trust
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.generate import fill
 from pilotfish.optimizer.identify import Identified
 from pilotfish.optimizer.load_onnx import load_onnx, settle_signature
 from pilotfish.optimizer.model import LoadedModel, Runner
-from pilotfish.optimizer.samples import shape_hints
 from pilotfish.optimizer.signatures import apply_declared
-from pilotfish.optimizer.tensors import Array
+from pilotfish.optimizer.tensors import Array, Arrays, take
 from pilotfish.optimizer.worker import Subject
 
-Hints = dict[str, tuple[int, ...]]
 _TORCH = frozenset(
     {
         ModelFormat.EXPORTED_PROGRAM,
@@ -36,7 +38,9 @@ _LATER = {
 }
 
 
-def load_model(found: Identified, spec: ModelSpec, *, threads: int, recorded: Mapping[str, Array] | None) -> LoadedModel:
+def load_model(
+    found: Identified, spec: ModelSpec, *, threads: int, recorded: Mapping[str, Array] | None
+) -> LoadedModel:
     """Open a recognised model under the spec's trust.
 
     `recorded` are samples as they were given, one array per input; their shapes and types help to find the signature.
@@ -48,8 +52,8 @@ def load_model(found: Identified, spec: ModelSpec, *, threads: int, recorded: Ma
     check_format(found, spec)
     if found.format is ModelFormat.ONNX:
         loaded = load_onnx(found.path, threads=threads)
-        full = _full_hints(loaded, shape_hints(recorded) or declared_hints(spec))
-        return apply_declared(settle_signature(loaded, hint=full), spec)
+        trial = _one_call(loaded, recorded) if recorded else _declared_call(loaded, spec)
+        return apply_declared(settle_signature(loaded, trial=trial), spec)
     from pilotfish.optimizer.pytorch.load import load_torch
 
     return apply_declared(load_torch(found, spec, threads=threads, recorded=recorded), spec)
@@ -60,7 +64,7 @@ def check_format(found: Identified, spec: ModelSpec) -> None:
     if spec.format is not None and spec.format is not found.format:
         raise OptimizerError(
             Reason.UNKNOWN_FORMAT,
-            f"{found.path.name} is {found.format.value}, but spec.model.format says {spec.format.value}; correct or drop it",
+            f"{found.path.name} is {found.format.value}, but spec.model.format says {spec.format.value}; drop it",
         )
     if remedy := _LATER.get(found.format):
         raise OptimizerError(
@@ -81,38 +85,36 @@ def check_format(found: Identified, spec: ModelSpec) -> None:
         )
 
 
-def declared_hints(spec: ModelSpec) -> Hints:
-    """Shapes from spec.model.signature where all of them are fixed."""
-    inputs = spec.signature.inputs if spec.signature else ()
-    return {} if any(-1 in t.shape for t in inputs) else {t.name: t.shape for t in inputs}
-
-
 def reload_runner(subject: Subject) -> Runner:
     """The original again, in a worker; the source has been checked and loaded once already."""
     source = subject.source or {}
     pack = Path(source["pack"]) if source["pack"] else None
-    found = Identified(format=next(f for f in ModelFormat if f.value == source["format"]), path=Path(subject.path), pack=pack)
+    found = Identified(
+        format=next(f for f in ModelFormat if f.value == source["format"]), path=Path(subject.path), pack=pack
+    )
     spec = ModelSpec.model_validate(source["spec"])
     return load_model(found, spec, threads=subject.threads, recorded=load_file(subject.inputs)).runner
 
 
-def _full_hints(model: LoadedModel, hints: Hints) -> Hints:
-    """Hints as full shapes: a sample of a batched model lacks the batch dimension."""
-    ranks = {t.name: len(t.shape) for t in model.signature.inputs}
-    if set(hints) != set(ranks):
-        return {}
-    if all(len(hints[n]) == rank for n, rank in ranks.items()):
-        return hints
-    if all(len(hints[n]) == rank - 1 for n, rank in ranks.items()):
-        return {n: (_first(model, n), *shape) for n, shape in hints.items()}
-    return {}
+def _one_call(model: LoadedModel, recorded: Arrays) -> Arrays | None:
+    """Inputs of one call out of recorded samples: several samples where the batch dimension is the sample's."""
+    specs = {t.name: t for t in model.signature.inputs}
+    if not set(specs) <= set(recorded):
+        return None  # check_samples says what is missing
+    inputs = {name: recorded[name] for name in specs}
+    if all(array.ndim - 1 == len(specs[name].shape) for name, array in inputs.items()):
+        return {name: np.asarray(array[0]) for name, array in inputs.items()}
+    if all(array.ndim == len(specs[name].shape) for name, array in inputs.items()):
+        fixed = [t.shape[0] for t in specs.values() if t.shape and t.shape[0] > 0]
+        return take(inputs, 0, fixed[0] if fixed else 2)
+    return None
 
 
-def _first(model: LoadedModel, name: str) -> int:
-    fixed = next(t.shape[0] for t in model.signature.inputs if t.name == name)
-    return 2 if fixed == -1 else fixed
-
-
-def with_notes(model: LoadedModel, *notes: str) -> LoadedModel:
-    """The model with more notes for the report."""
-    return replace(model, notes=model.notes + notes)
+def _declared_call(model: LoadedModel, spec: ModelSpec) -> Arrays | None:
+    """Generated inputs in the shapes of spec.model.signature, when those are all fixed."""
+    said = {t.name: t.shape for t in spec.signature.inputs} if spec.signature else {}
+    if not said or any(-1 in shape for shape in said.values()) or set(said) != {t.name for t in model.signature.inputs}:
+        return None
+    batched = all(len(said[t.name]) == len(t.shape) - 1 for t in model.signature.inputs)
+    shapes = {name: (2, *shape) if batched else shape for name, shape in said.items()}
+    return fill(model.signature, shapes, bounds=model.bounds, seed=0)

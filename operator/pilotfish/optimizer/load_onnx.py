@@ -16,6 +16,7 @@ from pilotfish.optimizer.model import LoadedModel
 from pilotfish.optimizer.onnx_runtime import OnnxRunner
 from pilotfish.optimizer.progress import size_text
 from pilotfish.optimizer.shapes import as_batched, find_example
+from pilotfish.optimizer.tensors import Arrays
 
 MAX_TENSOR_BYTES = 16 * 1024**3
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
@@ -26,7 +27,7 @@ def load_onnx(path: Path, *, threads: int) -> LoadedModel:
 
     Raises:
         OptimizerError: UnsafeModel (external data outside the folder, tensors declared larger than their bytes),
-            ModelInvalid (the checker or ONNX Runtime refuses it), SignatureMissing (free dimensions that no guess fits).
+            ModelInvalid (the checker or ONNX Runtime refuses it), SignatureMissing (no guess fits its free dimensions).
     """
     proto = check_onnx(path)
     try:
@@ -48,16 +49,16 @@ def load_onnx(path: Path, *, threads: int) -> LoadedModel:
     )
 
 
-def settle_signature(model: LoadedModel, *, hint: dict[str, tuple[int, ...]]) -> LoadedModel:
+def settle_signature(model: LoadedModel, *, trial: Arrays | None) -> LoadedModel:
     """The model with its batch dimension recognised and an example shape for every free dimension.
 
-    `hint` gives full input shapes that are known to work, from samples.
+    `trial` are inputs of one call that should work, from samples.
     """
     runner = model.runner
     if not isinstance(runner, OnnxRunner):
         raise TypeError("only ONNX models settle their signature by their axes")
-    found = find_example(runner, model.signature, axes=runner.axis_names(), bounds=model.bounds, hint=hint)
-    batched = as_batched(runner, found, bounds=model.bounds)
+    found, inputs = find_example(runner, model.signature, axes=runner.axis_names(), bounds=model.bounds, trial=trial)
+    batched = as_batched(runner, found, inputs)
     notes = model.notes
     if not batched.batched:
         fixed = [t.name for t in model.signature.inputs if not t.shape or t.shape[0] != -1]
@@ -137,8 +138,8 @@ def _check_tensor(path: Path, tensor: Any) -> None:
     if any(d < 0 for d in tensor.dims) or declared > MAX_TENSOR_BYTES:
         raise OptimizerError(
             Reason.UNSAFE_MODEL,
-            f"{path.name} declares the tensor {tensor.name!r} with shape {list(tensor.dims)} ({size_text(max(declared, 0))}); "
-            f"the limit is {size_text(MAX_TENSOR_BYTES)}",
+            f"{path.name} declares the tensor {tensor.name!r} with shape {list(tensor.dims)}, "
+            f"{size_text(max(declared, 0))}; the limit is {size_text(MAX_TENSOR_BYTES)}",
         )
     if tensor.HasField("raw_data") and len(tensor.raw_data) != math.ceil(math.prod(tensor.dims) * width / 8):
         raise OptimizerError(

@@ -1,5 +1,7 @@
-"""Is this an ONNX file? Answered by walking the top level of the protobuf message, without protobuf and without reading
-tensors: safe for any bytes and any size."""
+"""Is this an ONNX file? Answered by walking the top level of the protobuf message.
+
+No protobuf, no tensor is read: safe for any bytes and any size.
+"""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +14,7 @@ _MAX_FIELDS = 10_000
 
 
 def looks_like_onnx(path: Path) -> bool:
-    """True when every top-level field is one of ModelProto's, they end exactly at the file's end, and a graph is there."""
+    """True when every top-level field is one of ModelProto's, they fill the file, and a graph is there."""
     size = path.stat().st_size
     known = _FIELDS | _LATE_FIELDS
     seen: set[int] = set()

@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -93,7 +94,7 @@ def _filesystem(scheme: str, keys: dict[str, str]) -> Any:
     except ImportError as error:
         raise OptimizerError(
             Reason.SOURCE_UNSUPPORTED,
-            f"{scheme}:// needs the package {_ADAPTERS[scheme]} in the optimizer image; add it or use s3, http(s), hf or pvc",
+            f"{scheme}:// needs the package {_ADAPTERS[scheme]} in the optimizer image; use s3, http(s), hf or pvc",
         ) from error
 
 
@@ -142,7 +143,9 @@ class _hub_errors:  # noqa: N801 - used like a function
     def __enter__(self) -> None:
         """Nothing to open."""
 
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         """Raise the OptimizerError that `error` means."""
         name = type(error).__name__
         if name in {"RepositoryNotFoundError", "RevisionNotFoundError", "EntryNotFoundError"}:

@@ -1,4 +1,4 @@
-"""The run inside the Job: load → samples → convert → verify → benchmark → select → package, and the message that says it.
+"""The run inside the Job: load → samples → convert → verify → benchmark → select → package, and the message about it.
 
 A recipe whose artifact is complete returns at once; anything that broke off starts over in fresh temporary folders.
 """
@@ -34,6 +34,7 @@ from pilotfish.optimizer.samples import check_samples, generate_samples, read_sa
 from pilotfish.optimizer.select import select
 from pilotfish.optimizer.summary import make_message
 from pilotfish.optimizer.tensors import Array, sample_count
+from pilotfish.optimizer.verify import reference_problem
 from pilotfish.optimizer.worker import Subject, run_all
 
 DEFAULT_MAX_BATCH = 8
@@ -48,7 +49,7 @@ class Run:
     samples: Path | None
     store: Path
     work: Path
-    plan: BenchmarkPlan = BenchmarkPlan()
+    plan: BenchmarkPlan = field(default_factory=BenchmarkPlan)
     progress: Progress = field(default_factory=lambda: Progress(OPTIMIZE_STAGES))
 
 
@@ -120,8 +121,6 @@ def _prepare(run: Run) -> _Prepared:
 
 
 def _reference(model: LoadedModel, samples: Samples) -> dict[str, Array]:
-    from pilotfish.optimizer.verify import reference_problem
-
     try:
         reference = run_all(model.runner, samples.inputs, batch=1, pad_to=0, batched=model.signature.batched)
     except Exception as error:
@@ -150,17 +149,17 @@ def _compete(run: Run, ready: _Prepared) -> TerminationMessage:
     with run.progress.stage("convert"):
         built = build_candidates(shop, say=lambda v: run.progress.step(0.5, f"building {v}", force=True))
     with ExitStack() as stack:
-        prover = Prover(ready.model, ready.samples, ready.reference, run.job.optimization, run.work, ready, stack)
+        prover = Prover(ready, spec=run.job.optimization, work=run.work, stack=stack)
         with run.progress.stage("verify", f"{sample_count(ready.samples.inputs)} samples against the original"):
             proofs = [prover.prove(b, run.progress) for b in built]
         with run.progress.stage(
             "benchmark", f"{ready.threads} threads, batch {', '.join(map(str, ready.batch_sizes))}"
         ):
-            measured = _measure(run, ready, proofs, stack, prover)
+            measured = _measure(run, ready, proofs, prover)
     return _conclude(run, ready, proofs, measured)
 
 
-def _measure(run: Run, ready: _Prepared, proofs: list[Proof], stack: ExitStack, prover: Prover) -> dict[str, Measured]:
+def _measure(run: Run, ready: _Prepared, proofs: list[Proof], prover: Prover) -> dict[str, Measured]:
     workers = {p.variant: p.worker for p in proofs if p.worker is not None}
     same = next((p.variant for p in proofs if p.worker is not None and p.built.is_original), None)  # type: ignore[union-attr]
     if same is None:
@@ -191,11 +190,17 @@ def _conclude(run: Run, ready: _Prepared, proofs: list[Proof], measured: dict[st
     if not isinstance(chosen, Candidate):
         raise TypeError(f"{winner} was never built")
     with run.progress.stage("package", f"{winner} wins"):
-        return _package(run, ready, reports, chosen, why, baseline)
+        return _package(run, ready, reports, chosen=chosen, why=why, baseline=baseline)
 
 
 def _package(
-    run: Run, ready: _Prepared, reports: tuple[CandidateReport, ...], chosen: Candidate, why: str, baseline: Measured
+    run: Run,
+    ready: _Prepared,
+    reports: tuple[CandidateReport, ...],
+    *,
+    chosen: Candidate,
+    why: str,
+    baseline: Measured,
 ) -> TerminationMessage:
     job, partial = run.job, run.store / "artifacts" / f".partial-{run.job.recipe_key}"
     serving = ServingConfig(max_batch_size=ready.max_batch, gpu=job.serving.gpus > 0, intra_op_threads=ready.threads)

@@ -57,7 +57,7 @@ class Progress:
         elapsed = now - self._started
         left = f"about {clock_text(elapsed * (100 - percent) / percent)} left" if percent >= 10 else "estimating"  # noqa: PLR2004
         text = f"{percent:3.0f} %  {self._stage:<9}  {what}  ({clock_text(elapsed)} elapsed, {left})"
-        print(text, file=self.out or sys.stdout, flush=True)  # noqa: T201 - the log is this program's voice
+        print(text, file=self.out or sys.stdout, flush=True)
 
 
 def clock_text(seconds: float) -> str:

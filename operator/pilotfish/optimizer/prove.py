@@ -20,7 +20,19 @@ from pilotfish.optimizer.workers import Worker, WorkerError
 
 
 class Setting(Protocol):
-    """How the model will be served."""
+    """The original with its answers, and how it will be served."""
+
+    @property
+    def model(self) -> LoadedModel:
+        """The original."""
+
+    @property
+    def samples(self) -> Samples:
+        """The golden set."""
+
+    @property
+    def reference(self) -> dict[str, Array]:
+        """What the original answers to it."""
 
     @property
     def threads(self) -> int:
@@ -74,18 +86,16 @@ class Prover:
 
     def __init__(
         self,
-        model: LoadedModel,
-        samples: Samples,
-        reference: dict[str, Array],
+        setting: Setting,
+        *,
         spec: OptimizationSpec,
         work: Path,
-        setting: Setting,
         stack: ExitStack,
     ) -> None:
-        self._model, self._samples, self._reference, self._spec = model, samples, reference, spec
-        self._work, self._setting, self._stack = work, setting, stack
+        self._setting, self._spec, self._work, self._stack = setting, spec, work, stack
+        self._model, self._samples, self._reference = setting.model, setting.samples, setting.reference
         self._inputs = work / "samples.safetensors"
-        save_file({n: np.ascontiguousarray(a) for n, a in samples.inputs.items()}, self._inputs)
+        save_file({n: np.ascontiguousarray(a) for n, a in self._samples.inputs.items()}, self._inputs)
 
     def subject(self, kind: str, path: Path, *, source: dict[str, Any] | None = None) -> Subject:
         """What a worker needs to load a file."""
@@ -137,9 +147,8 @@ class Prover:
                 return Proof(built=built, verdict=Verdict.REFUSED, reason=reason, runtime=worker.runtime)
             batches.append(others)
         error = measure_error(answers, self._reference, batches)
-        reason = self._judge(built.precision, error, answers)
-        if reason is not None:
-            return Proof(built=built, verdict=Verdict.REFUSED, reason=reason, error=error, runtime=worker.runtime)
+        if problem := self._judge(built.precision, error, answers):
+            return Proof(built=built, verdict=Verdict.REFUSED, reason=problem, error=error, runtime=worker.runtime)
         return Proof(
             built=built, verdict=Verdict.ACCEPTED, reason=None, error=error, worker=worker, runtime=worker.runtime
         )

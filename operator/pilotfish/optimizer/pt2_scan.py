@@ -1,7 +1,8 @@
-"""Make a `.pt2` harmless or refuse it: torch.export.load runs pickles, evaluates strings and calls whatever a node names.
+"""Make a `.pt2` harmless or refuse it.
 
-Works on the zip and its JSON alone, without torch. Everything is an allow-list; the copy that is loaded is written anew
-from what was read here, so that no second reader of the zip can see anything else.
+torch.export.load runs pickles, evaluates strings and calls whatever a node names. This works on the zip and its JSON
+alone, without torch. Everything is an allow-list; the copy that is loaded is written anew from what was read here, so
+that no second reader of the zip can see anything else.
 """
 
 import ast
@@ -30,11 +31,12 @@ _TARGETS = re.compile(
 _REFUSED_OPS = re.compile(r"torch\.ops\.aten\.(from_file|save|_print|.*file.*)\b")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*|")
 _TREE_TYPES = frozenset({"builtins.list", "builtins.tuple", "builtins.dict", "collections.OrderedDict", None})
-_SYMPY = frozenset(
-    {"Symbol", "Integer", "Rational", "Float", "Add", "Mul", "Pow", "Max", "Min", "Mod", "FloorDiv", "CeilDiv", "PythonMod",
-     "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "StrictLessThan", "LessThan", "StrictGreaterThan", "GreaterThan", "Equality",
-     "Unequality", "And", "Or", "Not", "true", "false", "TruncToInt", "CleanDiv", "ModularIndexing", "Where", "IntTrueDiv"}
-)  # fmt: skip
+_FUNCTIONS = (
+    "Symbol Integer Rational Float Add Mul Pow Max Min Mod FloorDiv CeilDiv PythonMod Eq Ne Lt Le Gt Ge StrictLessThan "
+    "LessThan StrictGreaterThan GreaterThan Equality Unequality And Or Not true false TruncToInt CleanDiv "
+    "ModularIndexing Where IntTrueDiv"
+)
+_SYMPY = frozenset(_FUNCTIONS.split())
 _EXPRESSION = (
     ast.Expression, ast.Call, ast.Name, ast.Load, ast.keyword, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Compare,
     ast.operator, ast.unaryop, ast.cmpop,
@@ -69,7 +71,8 @@ def _part(source: Path, tail: str, data: bytes) -> bytes:
         content = json.loads(data)
     except ValueError as error:
         raise OptimizerError(
-            Reason.MODEL_INVALID, f"{source.name}: {tail} is no JSON ({error}); save the model again with pilotfish.pack"
+            Reason.MODEL_INVALID,
+            f"{source.name}: {tail} is no JSON ({error}); save the model again with pilotfish.pack",
         ) from error
     for key, value in _pairs(content):
         _check(source, key, value)
@@ -83,9 +86,8 @@ def _check(source: Path, key: str, value: Any) -> None:
         raise _unsafe(source, "holds a pickled tensor")
     if key == "path_name" and isinstance(value, str) and not re.fullmatch(r"(weight|tensor)_\d+", value):
         raise _unsafe(source, f"refers to the object {value!r}")
-    if key in {"target", "as_operator"} and isinstance(value, str):
-        if not _TARGETS.fullmatch(value) or _REFUSED_OPS.match(value):
-            raise _unsafe(source, f"calls {value!r}")
+    if key in {"target", "as_operator"} and isinstance(value, str) and not _is_operator(value):
+        raise _unsafe(source, f"calls {value!r}")
     if key in {"expr_str", "as_expr"} and isinstance(value, str) and not _is_arithmetic(value):
         raise _unsafe(source, f"evaluates {value[:60]!r}")
     if key in {"as_custom_obj", "as_script_object"} and value:
@@ -121,10 +123,17 @@ def _is_arithmetic(text: str) -> bool:
             return False
         if isinstance(node, ast.Name) and node.id not in _SYMPY and not re.fullmatch(r"[a-z]+\d+", node.id):
             return False
-        if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
-            if not isinstance(node.value, str) or not _SYMBOL.fullmatch(node.value):
-                return False
+        if isinstance(node, ast.Constant) and not isinstance(node.value, (int, float)) and not _is_symbol(node.value):
+            return False
     return True
+
+
+def _is_symbol(value: object) -> bool:
+    return isinstance(value, str) and _SYMBOL.fullmatch(value) is not None
+
+
+def _is_operator(name: str) -> bool:
+    return _TARGETS.fullmatch(name) is not None and not _REFUSED_OPS.match(name)
 
 
 def _pairs(value: Any) -> Iterator[tuple[str, Any]]:

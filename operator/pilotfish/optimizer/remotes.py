@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import TracebackType
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -228,7 +229,9 @@ class translated:  # noqa: N801 - used like a function
     def __enter__(self) -> None:
         """Nothing to open."""
 
-    def __exit__(self, kind: Any, error: BaseException | None, _trace: Any) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         """Raise the OptimizerError that `error` means."""
         if error is None or isinstance(error, OptimizerError) or not isinstance(error, Exception):
             return

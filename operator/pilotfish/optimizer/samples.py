@@ -65,11 +65,6 @@ def check_samples(arrays: Mapping[str, Array], signature: ModelSignature, *, whe
     return Samples(inputs=kept, labels=None if labels is None else labels[:MAX_SAMPLES], given=True, seed=SEED)
 
 
-def shape_hints(arrays: Mapping[str, Array] | None) -> dict[str, tuple[int, ...]]:
-    """Shapes of one sample of each array."""
-    return {} if arrays is None else {n: tuple(a.shape[1:]) for n, a in arrays.items() if n != _LABELS and a.ndim}
-
-
 def _fit(array: Array, spec: TensorSpec, where: str) -> Array:
     wanted = TRITON_TO_NUMPY[spec.dtype]
     own = tuple(array.shape[1:])
@@ -95,9 +90,9 @@ def _read_npz(path: Path) -> dict[str, Array]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             with archive.open(info) as stream:
-                version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+                version = np.lib.format.read_magic(stream)
                 reader = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
-                shape, _, dtype = reader(stream)  # type: ignore[no-untyped-call]
+                shape, _, dtype = reader(stream)
             if dtype.hasobject or int(np.prod(shape, dtype=np.float64)) * dtype.itemsize > info.file_size:
                 raise _invalid(
                     f"{path.name}: {info.filename} holds objects or declares more than it holds; save plain arrays"

@@ -10,7 +10,7 @@ from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.generate import fill
 from pilotfish.optimizer.model import Runner
-from pilotfish.optimizer.tensors import Array
+from pilotfish.optimizer.tensors import Array, Arrays, take
 
 _FIRST = (2, 1)
 _LATER = (16, 64, 224, 32, 8, 128, 512, 256, 1)
@@ -18,40 +18,37 @@ Axes = Mapping[str, tuple[str | None, ...]]
 
 
 def find_example(
-    runner: Runner,
-    declared: ModelSignature,
-    *,
-    axes: Axes,
-    bounds: Mapping[str, int],
-    hint: Mapping[str, tuple[int, ...]],
-) -> ModelSignature:
-    """`declared` with an example for every input, the first combination of sizes that the model runs with.
+    runner: Runner, declared: ModelSignature, *, axes: Axes, bounds: Mapping[str, int], trial: Arrays | None
+) -> tuple[ModelSignature, Arrays]:
+    """`declared` with an example shape for every input, and the inputs of the first call that the model accepts.
+
+    `trial` are inputs of one call that should work; without them sizes of free dimensions are guessed.
 
     Raises:
-        OptimizerError: SignatureMissing when none of the guesses runs.
+        OptimizerError: SignatureMissing when nothing that was tried runs.
     """
     last = ""
-    for shapes in _guesses(declared, axes, hint):
+    guesses = [trial] if trial else (fill(declared, s, bounds=bounds, seed=0) for s in _guesses(declared, axes))
+    for inputs in guesses:
         try:
-            outputs = runner.run(fill(declared, shapes, bounds=bounds, seed=0))
+            outputs = runner.run(inputs)
         except Exception as error:  # noqa: BLE001 - a wrong guess may fail in any way
             last = str(error).splitlines()[0]
             continue
-        inputs = tuple(t.model_copy(update={"example": shapes[t.name]}) for t in declared.inputs)
-        return declared.model_copy(
-            update={"inputs": inputs, "outputs": tuple(_output(t, outputs[t.name]) for t in declared.outputs)}
-        )
+        named = tuple(t.model_copy(update={"example": inputs[t.name].shape}) for t in declared.inputs)
+        shown = tuple(_output(t, outputs[t.name]) for t in declared.outputs)
+        return declared.model_copy(update={"inputs": named, "outputs": shown}), inputs
+    what = "the recorded samples do not run" if trial else "no size that was tried for the free dimensions runs"
     raise OptimizerError(
         Reason.SIGNATURE_MISSING,
-        f"no size that was tried for the free dimensions runs ({last}); "
-        "give real inputs in spec.model.samples or sizes in spec.model.signature",
+        f"{what} ({last[:200]}); give real inputs in spec.model.samples or sizes in spec.model.signature",
     )
 
 
-def as_batched(runner: Runner, found: ModelSignature, *, bounds: Mapping[str, int]) -> ModelSignature:
+def as_batched(runner: Runner, found: ModelSignature, inputs: Arrays) -> ModelSignature:
     """The signature without its batch dimension if dimension 0 of everything is one, else as it is."""
     tensors = [*found.inputs, *found.outputs]
-    if not all(t.shape and t.shape[0] == -1 for t in tensors) or not _follows(runner, found, bounds):
+    if not all(t.shape and t.shape[0] == -1 for t in tensors) or not _follows(runner, inputs):
         return found.model_copy(update={"inputs": tuple(_tidy(t) for t in found.inputs)})
 
     def strip(spec: TensorSpec) -> TensorSpec:
@@ -79,13 +76,12 @@ def _output(spec: TensorSpec, value: Array) -> TensorSpec:
     return spec.model_copy(update={"shape": (-1,) * value.ndim})  # the file declares no rank
 
 
-def _follows(runner: Runner, found: ModelSignature, bounds: Mapping[str, int]) -> bool:
+def _follows(runner: Runner, inputs: Arrays) -> bool:
     """Runs three samples at once and singly: same answers, and as many of them."""
-    shapes = {t.name: (3, *(t.example or ())[1:]) for t in found.inputs}
-    inputs = fill(found, shapes, bounds=bounds, seed=1)
+    three = take(inputs, 0, 3)
     try:
-        together = runner.run(inputs)
-        singly = [runner.run({n: a[i : i + 1] for n, a in inputs.items()}) for i in range(3)]
+        together = runner.run(three)
+        singly = [runner.run(take(three, i, 1)) for i in range(3)]
     except Exception:  # noqa: BLE001 - refusing a batch may fail in any way
         return False
     for name, value in together.items():
@@ -97,12 +93,7 @@ def _follows(runner: Runner, found: ModelSignature, bounds: Mapping[str, int]) -
     return True
 
 
-def _guesses(
-    declared: ModelSignature, axes: Axes, hint: Mapping[str, tuple[int, ...]]
-) -> Iterator[dict[str, tuple[int, ...]]]:
-    if hint:
-        yield {t.name: hint[t.name] for t in declared.inputs}
-        return
+def _guesses(declared: ModelSignature, axes: Axes) -> Iterator[dict[str, tuple[int, ...]]]:
     free = any(-1 in t.shape for t in declared.inputs)
     for first, later in product(_FIRST, _LATER) if free else [(1, 1)]:
         named: dict[str, int] = {}
@@ -110,11 +101,11 @@ def _guesses(
             for axis, label in enumerate(axes.get(spec.name, ())):
                 if label is not None and label not in named:
                     named[label] = first if axis == 0 else later
-        yield {t.name: _sizes(t, axes.get(t.name, ()), named, first, later) for t in declared.inputs}
+        yield {t.name: _sizes(t, axes.get(t.name, ()), named, first=first, later=later) for t in declared.inputs}
 
 
 def _sizes(
-    spec: TensorSpec, labels: tuple[str | None, ...], named: Mapping[str, int], first: int, later: int
+    spec: TensorSpec, labels: tuple[str | None, ...], named: Mapping[str, int], *, first: int, later: int
 ) -> tuple[int, ...]:
     padded = labels + (None,) * (len(spec.shape) - len(labels))
     return tuple(

@@ -1,9 +1,10 @@
 """Does a candidate answer like the original? Figures, tolerances, and the sentence when it does not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pilotfish.api.optimization import Precision, Tolerance
 from pilotfish.api.report import ErrorFigures, ModelSignature
@@ -22,6 +23,7 @@ class Bounds:
     metric_drop: float | None = None
 
 
+Floats = NDArray[np.float64]
 _DEFAULTS: dict[Precision, Bounds] = {
     Precision.FP32: Bounds(max_rel=1e-4, max_abs=None, cosine=0.9999, top1_agreement=None, batch_parity=1e-4),
     Precision.FP16: Bounds(max_rel=1e-2, max_abs=None, cosine=0.9995, top1_agreement=0.995, batch_parity=1e-2),
@@ -77,7 +79,7 @@ def reference_problem(reference: Mapping[str, Array]) -> str | None:
 
 
 def measure_error(
-    answers: Mapping[str, Array], reference: Mapping[str, Array], batches: list[Mapping[str, Array]]
+    answers: Mapping[str, Array], reference: Mapping[str, Array], batches: Sequence[Mapping[str, Array]]
 ) -> ErrorFigures:
     """Worst figures over outputs and samples; `batches` are the candidate's answers in other batch sizes."""
     pairs = [(answers[name], reference[name]) for name in reference]
@@ -119,7 +121,7 @@ def accuracy(outputs: Mapping[str, Array], labels: Array, signature: ModelSignat
     return float(np.mean(first.reshape(len(labels), -1).argmax(axis=1) == labels))
 
 
-def _finite(a: Array, b: Array) -> tuple[Array, Array]:
+def _finite(a: Array, b: Array) -> tuple[Floats, Floats]:
     """Both as float64 and flat, without the places where the original itself is infinite."""
     left, right = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
     kept = np.isfinite(left) & np.isfinite(right)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from pilotfish.optimizer.model import Runner
@@ -66,7 +67,7 @@ def main() -> None:
 def feed(samples: dict[str, Array], *, start: int, batch: int, batched: bool) -> dict[str, Array]:
     """The inputs of one call: `batch` samples, or one sample as it is when the model is not batched."""
     taken = take(samples, start, batch if batched else 1)
-    return taken if batched else {name: array[0] for name, array in taken.items()}
+    return taken if batched else {name: np.asarray(array[0]) for name, array in taken.items()}
 
 
 def run_all(runner: Runner, samples: dict[str, Array], *, batch: int, pad_to: int, batched: bool) -> dict[str, Array]:
@@ -87,14 +88,10 @@ def run_all(runner: Runner, samples: dict[str, Array], *, batch: int, pad_to: in
 
 
 def _padded(array: Array, size: int) -> Array:
-    import numpy as np
-
     return np.concatenate([array, np.zeros((size - len(array), *array.shape[1:]), array.dtype)])
 
 
 def _join(parts: list[Array]) -> Array:
-    import numpy as np
-
     return np.ascontiguousarray(np.concatenate(parts))
 
 

@@ -95,6 +95,9 @@ class Worker:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """Libraries that size their pools when they are loaded get the serving pod's thread count."""
+    """Libraries that size their pools when they are loaded get the serving pod's thread count.
+
+    OpenMP threads that spin while they wait make torch a hundred times slower as soon as a core is shared: they sleep.
+    """
     pools = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    return {**os.environ, **pools, "PYTHONWARNINGS": "ignore"}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **pools, "PYTHONWARNINGS": "ignore"}

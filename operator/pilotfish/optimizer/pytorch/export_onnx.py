@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pilotfish.api.report import ModelSignature
+from pilotfish.optimizer.candidates import ONE_FILE_LIMIT
 from pilotfish.optimizer.load_onnx import io_signature
 from pilotfish.optimizer.model import LoadedModel, Samples
 from pilotfish.optimizer.onnx_runtime import OnnxRunner
@@ -107,7 +108,7 @@ def _example(model: LoadedModel, samples: Samples) -> dict[str, Array]:
 
 
 def _is_large(module: Any) -> bool:
-    return sum(p.numel() * p.element_size() for p in module.parameters()) > 1_800_000_000  # noqa: PLR2004
+    return bool(sum(p.numel() * p.element_size() for p in module.parameters()) > ONE_FILE_LIMIT)
 
 
 def _first_line(error: Exception) -> str:
@@ -121,7 +122,11 @@ def _quiet() -> Any:
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

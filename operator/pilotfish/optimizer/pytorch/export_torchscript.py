@@ -15,10 +15,13 @@ from safetensors.numpy import save_file
 
 from pilotfish.optimizer.model import LoadedModel, Samples
 from pilotfish.optimizer.pytorch.program import export_program, scriptable
-from pilotfish.optimizer.pytorch.runtime import to_tensor
+from pilotfish.optimizer.pytorch.runtime import TorchScriptRunner, to_tensor
 from pilotfish.optimizer.tensors import Array
-from pilotfish.optimizer.worker import Subject, feed
+from pilotfish.optimizer.verify import check_answers, measure_error
+from pilotfish.optimizer.worker import Subject, feed, run_all
 from pilotfish.optimizer.workers import Worker
+
+_TOLERANCE = 1e-3
 
 
 def export_torchscript(model: LoadedModel, samples: Samples, target: Path, *, max_batch: int) -> tuple[str, ...]:
@@ -37,8 +40,8 @@ def export_torchscript(model: LoadedModel, samples: Samples, target: Path, *, ma
     for name, way in (("graph", _from_graph), ("trace", _traced), ("script", _scripted)):
         try:
             _save(way, model, example, target)
-            if name != "graph":
-                _check(target, model, samples, max_batch=max_batch)
+            answers = _run_here if name == "graph" else _run_apart
+            _check(answers(target, model, samples, max_batch), model, samples)
         except Exception as error:  # noqa: BLE001 - the next way may manage what this one cannot
             problems.append(f"{name}: {_last_line(error)}")
             continue
@@ -65,11 +68,25 @@ def _scripted(model: LoadedModel, _example: dict[str, Array]) -> Any:
     return torch.jit.script(model.module)
 
 
-def _check(path: Path, model: LoadedModel, samples: Samples, *, max_batch: int) -> None:
-    """Run the saved file in batch 1, 2 and the largest; raises when one does not run or answers in another shape.
+def _check(answers: dict[str, Array], model: LoadedModel, samples: Samples) -> None:
+    """Raises ValueError when answers given in batches are not the original's."""
+    reference = run_all(model.runner, samples.inputs, batch=1, pad_to=0, batched=model.signature.batched)
+    if problem := check_answers(answers, reference):
+        raise ValueError(problem)
+    error = measure_error(answers, reference, []).max_rel
+    if error > _TOLERANCE:
+        raise ValueError(f"its answers differ by {error:.2g}")
 
-    In a process of its own: a trace that baked its example's batch into a size corrupts memory at another batch.
-    """
+
+def _run_here(path: Path, model: LoadedModel, samples: Samples, max_batch: int) -> dict[str, Array]:
+    signature = model.signature
+    names = [t.name for t in signature.outputs]
+    runner = TorchScriptRunner(path, inputs=[t.name for t in signature.inputs], outputs=names)
+    return run_all(runner, samples.inputs, batch=max_batch, pad_to=0, batched=signature.batched)
+
+
+def _run_apart(path: Path, model: LoadedModel, samples: Samples, max_batch: int) -> dict[str, Array]:
+    """In a process of its own: a trace that baked its example's batch into a size corrupts memory at another batch."""
     inputs = path.with_name("check.safetensors")
     save_file({name: np.ascontiguousarray(array) for name, array in samples.inputs.items()}, inputs)
     subject = Subject(
@@ -82,9 +99,7 @@ def _check(path: Path, model: LoadedModel, samples: Samples, *, max_batch: int) 
         source={"inputs": [t.to_wire() for t in model.signature.inputs]},
     )
     with Worker(subject, work=path.parent) as worker:
-        for batch in sorted({1, 2, max_batch}) if model.signature.batched else [1]:
-            worker.run(batch=batch)
-    inputs.unlink()
+        return worker.run(batch=max_batch)
 
 
 def _last_line(error: Exception) -> str:

@@ -29,7 +29,9 @@ def build(architecture: Architecture) -> Any:
     except OptimizerError:
         raise
     except Exception as error:
-        raise _invalid(f"{architecture.factory} refuses its arguments: {error}; correct architecture.arguments") from error
+        raise _invalid(
+            f"{architecture.factory} refuses its arguments: {error}; correct architecture.arguments"
+        ) from error
 
 
 def _find(path: str) -> Callable[..., Any]:
@@ -56,15 +58,16 @@ def _find(path: str) -> Callable[..., Any]:
 def _call(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     import torch
 
-    if inspect.isclass(factory) and hasattr(factory, "config_class"):
-        model = factory(factory.config_class(**arguments))
+    config = getattr(factory, "config_class", None)
+    if config is not None:
+        model = factory(config(**arguments))
     elif factory.__module__.startswith("timm."):
         if ":" in str(arguments.get("model_name", "")):
             raise _invalid("argument 'model_name' names a download; use a plain timm name")
         model = factory(**{"pretrained": False, **arguments})
     else:
         parameters = inspect.signature(factory).parameters
-        none = {key: None for key in ("weights", "weights_backbone") if key in parameters}
+        none = dict.fromkeys({"weights", "weights_backbone"} & set(parameters))
         model = factory(**{**none, **arguments})
     if not isinstance(model, torch.nn.Module):
         raise _invalid(f"{factory.__name__} returns a {type(model).__name__}, not a model; name a model builder")

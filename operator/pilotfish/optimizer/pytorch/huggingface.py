@@ -30,7 +30,7 @@ def load_folder(folder: Path) -> Any:
     if "auto_map" in config and config.get("model_type") not in transformers.CONFIG_MAPPING:
         raise OptimizerError(
             Reason.UNSAFE_MODEL,
-            f"{folder.name} needs code of its own (auto_map in config.json), which is never run; export it as ONNX instead",
+            f"{folder.name} needs code of its own (auto_map in config.json), which is never run; export it as ONNX",
         )
     kind = _class(config)
     try:
@@ -38,10 +38,10 @@ def load_folder(folder: Path) -> Any:
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         ).eval()
     except Exception as error:
-        text = str(error).strip().splitlines()
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise OptimizerError(
             Reason.MODEL_INVALID,
-            f"transformers cannot load {folder.name}: {text[0] if text else type(error).__name__}; check config.json and weights",
+            f"transformers cannot load {folder.name}: {text}; check config.json and weights",
         ) from error
 
 
@@ -85,7 +85,8 @@ def _config(folder: Path) -> dict[str, Any]:
         raise OptimizerError(Reason.MODEL_INVALID, f"config.json of {folder.name} is no JSON: {error}") from error
     if not isinstance(config, dict) or "model_type" not in config:
         raise OptimizerError(
-            Reason.MODEL_INVALID, f"config.json of {folder.name} names no model_type; save the folder with save_pretrained"
+            Reason.MODEL_INVALID,
+            f"config.json of {folder.name} names no model_type; save the folder with save_pretrained",
         )
     return config
 

@@ -43,7 +43,9 @@ def declared_inputs(spec: ModelSpec, recorded: Mapping[str, Array] | None) -> tu
         return tuple(_with_example(t.name, t.dtype, t.shape, recorded) for t in spec.signature.inputs)
     if recorded:
         return tuple(
-            TensorSpec(name=n, dtype=triton_dtype(a.dtype), shape=tuple(a.shape[1:])) for n, a in recorded.items() if n != "labels"
+            TensorSpec(name=n, dtype=triton_dtype(a.dtype), shape=tuple(a.shape[1:]))
+            for n, a in recorded.items()
+            if n != "labels"
         )
     raise OptimizerError(
         Reason.SIGNATURE_MISSING,
@@ -71,7 +73,8 @@ def infer_signature(module: Any, entry: Entry) -> tuple[ModelSignature, TorchRun
         return signature, TorchRunner(module, inputs=names, outputs=[t.name for t in outputs])
     shapes = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in entry.inputs)
     raise OptimizerError(
-        Reason.SIGNATURE_MISMATCH, f"the model does not run on inputs {shapes}: {problems[0]}; correct spec.model.signature"
+        Reason.SIGNATURE_MISMATCH,
+        f"the model does not run on inputs {shapes}: {problems[0]}; correct spec.model.signature",
     )
 
 
@@ -126,9 +129,7 @@ def _inputs(entry: Entry, *, batch: int | None, stretch: int) -> dict[str, Array
     return fill(signature, shapes, bounds=entry.bounds, seed=2)
 
 
-def _with_example(
-    name: str, dtype: str, shape: tuple[int, ...], recorded: Mapping[str, Array] | None
-) -> TensorSpec:
+def _with_example(name: str, dtype: str, shape: tuple[int, ...], recorded: Mapping[str, Array] | None) -> TensorSpec:
     if -1 not in shape:
         return TensorSpec(name=name, dtype=dtype, shape=shape)
     if recorded and name in recorded:

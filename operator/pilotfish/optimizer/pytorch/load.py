@@ -34,14 +34,14 @@ def load_torch(found: Identified, spec: ModelSpec, *, threads: int, recorded: Re
         OptimizerError: UnsafeModel, ModelInvalid, ArchitectureInvalid, SignatureMissing, SignatureMismatch.
     """
     torch.set_num_threads(threads)
-    opened = {
+    openers = {
         ModelFormat.EXPORTED_PROGRAM: _exported,
         ModelFormat.TORCH_SCRIPT: _torchscript,
         ModelFormat.STATE_DICT: _weights,
         ModelFormat.SAFE_TENSORS: _weights,
         ModelFormat.HUGGING_FACE: _hugging_face,
-    }[found.format](found, spec, recorded)
-    return opened
+    }
+    return openers[found.format](found, spec, recorded)
 
 
 def _finish(found: Identified, module: Any, entry: Entry, **more: Any) -> LoadedModel:
@@ -71,11 +71,11 @@ def _exported(found: Identified, spec: ModelSpec, recorded: Recorded) -> LoadedM
 
 
 def _as_fixed(model: LoadedModel) -> LoadedModel:
-    return replace(
-        model,
-        notes=(*model.notes, "The program has no free batch dimension, so it is served without batching: pack it again "
-               "with an example batch of two or more to change that."),
-    )  # fmt: skip
+    note = (
+        "The program has no free batch dimension, so it is served without batching: pack it again with "
+        "an example batch of two or more to change that."
+    )
+    return replace(model, notes=(*model.notes, note))
 
 
 def _open_program(found: Identified, *, trusted: bool) -> Any:
@@ -97,7 +97,7 @@ def _open_program(found: Identified, *, trusted: bool) -> Any:
 
 def _arguments(program: Any) -> tuple[list[str], int]:
     """Names of the user's inputs in call order, and how many of them are positional."""
-    args, kwargs = program.call_spec.in_spec.children_specs if hasattr(program.call_spec.in_spec, "children_specs") else ((), ())
+    args, kwargs = program.call_spec.in_spec.children_specs
     positional = list(args.children_specs)
     if any(not s.is_leaf() for s in [*positional, *kwargs.children_specs]):
         raise OptimizerError(
@@ -117,7 +117,9 @@ def _program_inputs(program: Any, names: list[str], recorded: Recorded) -> tuple
         example = tuple(recorded[name].shape[1:]) if recorded and name in recorded else None
         guess = tuple(16 if size == -1 else size for size in shape)
         dtype = triton_dtype(torch.zeros((), dtype=value.dtype).numpy().dtype)
-        specs.append(TensorSpec(name=name, dtype=dtype, shape=shape, example=(example or guess) if -1 in shape else None))
+        specs.append(
+            TensorSpec(name=name, dtype=dtype, shape=shape, example=(example or guess) if -1 in shape else None)
+        )
     return tuple(specs)
 
 
@@ -181,7 +183,9 @@ def _weights(found: Identified, spec: ModelSpec, recorded: Recorded) -> LoadedMo
             f"{found.path.name} does not fit {spec.architecture.factory}: the weights {which} "
             f"({len(missing)} missing, {len(unexpected)} unknown); correct factory or arguments",
         )
-    return _finish(found, module, Entry(inputs=inputs, outputs=_output_names(spec), bounds=_embedding_bounds(module, inputs)))
+    return _finish(
+        found, module, Entry(inputs=inputs, outputs=_output_names(spec), bounds=_embedding_bounds(module, inputs))
+    )
 
 
 def _read_weights(found: Identified, *, trusted: bool) -> dict[str, Any]:
@@ -191,7 +195,9 @@ def _read_weights(found: Identified, *, trusted: bool) -> dict[str, Any]:
         try:
             return dict(load_file(found.path))
         except Exception as error:
-            raise OptimizerError(Reason.MODEL_INVALID, f"{found.path.name} is no valid safetensors file: {error}") from error
+            raise OptimizerError(
+                Reason.MODEL_INVALID, f"{found.path.name} is no valid safetensors file: {error}"
+            ) from error
     try:
         state = torch.load(found.path, map_location="cpu", weights_only=not trusted)
     except pickle.UnpicklingError as error:
@@ -237,7 +243,7 @@ def _hugging_face(found: Identified, spec: ModelSpec, recorded: Recorded) -> Loa
     return _finish(found, module, entry)
 
 
-class _KeywordModel(torch.nn.Module):
+class _KeywordModel(torch.nn.Module):  # type: ignore[misc]
     """A transformers model that takes tensors in order and returns the tensors of its output in order."""
 
     def __init__(self, model: Any, names: tuple[str, ...]) -> None:
@@ -279,5 +285,3 @@ def _output_names(spec: ModelSpec) -> tuple[str, ...]:
 def _line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else type(error).__name__
-
-

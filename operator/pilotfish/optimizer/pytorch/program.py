@@ -1,15 +1,16 @@
 """ExportedPrograms: how a module becomes one with a free batch, and how one becomes a scriptable module again."""
 
+import inspect
 from typing import Any
 
 import torch
 
 from pilotfish.api.report import ModelSignature
-from pilotfish.optimizer.pytorch.runtime import to_tensor
+from pilotfish.optimizer.pytorch.runtime import flatten, to_tensor
 from pilotfish.optimizer.tensors import Array
 
 
-class Positional(torch.nn.Module):
+class Positional(torch.nn.Module):  # type: ignore[misc]
     """A module that takes tensors in the signature's order and returns them in the outputs' order."""
 
     def __init__(self, module: Any, *, inputs: tuple[str, ...], positional: int) -> None:
@@ -19,8 +20,6 @@ class Positional(torch.nn.Module):
 
     def forward(self, *tensors: Any) -> Any:
         """Pass the first ones by position and the rest by name; one tensor or a tuple comes back."""
-        from pilotfish.optimizer.pytorch.runtime import flatten
-
         split = self._positional
         named = dict(zip(self._names[split:], tensors[split:], strict=True))
         leaves = tuple(flatten(self.module(*tensors[:split], **named)).values())
@@ -35,7 +34,7 @@ def export_program(module: Any, signature: ModelSignature, example: dict[str, Ar
     """
     tensors = tuple(to_tensor(example[t.name]) for t in signature.inputs)
     dims = tuple(_free_dims(t.shape, batched=signature.batched) for t in signature.inputs)
-    spec = (dims,) if isinstance(module, Positional) else dims
+    spec = (dims,) if _takes_any_number(module) else dims
     with torch.no_grad():
         return torch.export.export(module, tensors, dynamic_shapes=spec, strict=False)
 
@@ -48,13 +47,16 @@ def scriptable(program: Any) -> Any:
     """
     module = program.module()
     graph = module.graph
-    state = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
+    state = {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
     for node in list(graph.nodes):
         if node.op == "get_attr" and node.target not in state:
             state[node.target] = _attribute(module, node.target)
         elif _is_guard(node):
             graph.erase_node(node)
-        elif node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):  # noqa: SLF001 - fx has no public name
+        elif node.op == "call_function" and hasattr(node.target, "overloadpacket"):
             _to_packet(node)
         elif node.op == "output":
             leaves = _leaves(node.args[0])
@@ -62,6 +64,11 @@ def scriptable(program: Any) -> Any:
     graph.set_codegen(torch.fx.graph.CodeGen())
     graph.eliminate_dead_code()
     return torch.fx.GraphModule(state, graph).eval()
+
+
+def _takes_any_number(module: Any) -> bool:
+    kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
+    return inspect.Parameter.VAR_POSITIONAL in kinds
 
 
 def _free_dims(shape: tuple[int, ...], *, batched: bool) -> dict[int, Any]:

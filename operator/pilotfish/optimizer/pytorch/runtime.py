@@ -37,7 +37,7 @@ class TorchScriptRunner(TorchRunner):
 
 
 def load_torchscript(path: Path) -> Any:
-    """The module in evaluation mode on the CPU. TorchScript is code: call this only for what is trusted or self-made."""
+    """The module in evaluation mode on the CPU. TorchScript is code: only for what is trusted or self-made."""
     module = torch.jit.load(str(path), map_location="cpu")
     module.eval()
     return module
@@ -63,16 +63,14 @@ def to_array(value: Any) -> Array:
 
 
 def flatten(result: Any) -> dict[str, Any]:
-    """Tensors of a result under names: a mapping's keys (nested ones joined by `_`), else output_0, output_1, …
+    """Tensors of a result under names: a mapping's keys (nested ones joined by `_`), else output_0, output_1, and on.
 
     Raises:
         TypeError: something in it is no tensor.
     """
     if isinstance(result, Mapping):
         named = {key: value for key, value in result.items() if value is not None}
-        return {
-            f"{key}{tail}": leaf for key, value in named.items() for tail, leaf in _leaves(value).items()
-        }
+        return {f"{key}{tail}": leaf for key, value in named.items() for tail, leaf in _leaves(value).items()}
     leaves = list(_leaves(result).values())
     return {f"output_{i}" if len(leaves) > 1 else "output": leaf for i, leaf in enumerate(leaves)}
 
