@@ -66,7 +66,7 @@ def render_model_config(*, name: str, backend: Backend, signature: ModelSignatur
     if backend is Backend.PYTORCH:
         _check_indexed_names("input", signature.inputs)
         _check_indexed_names("output", signature.outputs)
-    batch = serving.max_batch_size if signature.batched else 0
+    batch = max(serving.max_batch_size, 1) if signature.batched else 0
     blocks = [
         f"name: {_quote(name)}",
         f"backend: {_quote(backend.value)}",
