@@ -125,9 +125,9 @@ async def _get(name: str, namespace: str | None, *, watch: bool, kubeconfig: Pat
     cluster = KubeCluster(await connect(kubeconfig=config, context=context))
     try:
         if not watch:
-            _out.print(draw(await _look(cluster, home, name)))
+            _out.print(draw(await _look(cluster, home, name)), soft_wrap=False)
             return
-        with Live(console=_out, auto_refresh=False) as live:
+        with Live(console=Console(highlight=False), auto_refresh=False) as live:
             while True:
                 live.update(draw(await _look(cluster, home, name)), refresh=True)
                 await asyncio.sleep(WATCH_SECONDS)
