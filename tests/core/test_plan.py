@@ -6,6 +6,8 @@ import pytest
 
 from pilotfish import names
 from pilotfish.core import Plan, observe, plan
+from pilotfish.core.scope import make_scope
+from pilotfish.core.serving import count_pods
 from support.builders import NOW, OWNER, POLICY, UID, make_model_deployment
 from support.neighbours import UNLOADABLE
 from support.specs import make_wanted, uri
@@ -114,6 +116,47 @@ class TestOtherHands:
     def test_a_lost_claim_is_made_again(self, served):
         lose = lambda: served.cluster.remove_now("PersistentVolumeClaim", "digits-store")  # noqa: E731
         assert effects_of(served, lose) == [("apply", "PersistentVolumeClaim")]
+
+
+class TestStablePodsThatFail:
+    def test_are_told_and_kept(self, served):
+        served.around.models[uri("v1")] = UNLOADABLE
+        (pod,) = served.cluster.find("Pod", {names.COMPONENT_LABEL: "triton"})
+        assert effects_of(served, lambda: served.cluster.remove_now("Pod", pod["metadata"]["name"])) == []
+        assert served.said("Ready") == ("False", "ModelLoadFailed")
+        assert served.said("Available") == ("False", "ModelLoadFailed")
+        assert served.said("Healthy") == ("False", "ModelLoadFailed")
+        assert served.said("Stalled") is None
+        assert served.status["stableRevision"]
+        served.pass_time(timedelta(hours=1))
+        served.settle()
+        assert served.cluster.find("Deployment")
+
+    def test_a_new_spec_takes_over_from_them(self, served):
+        served.around.models[uri("v1")] = UNLOADABLE
+        (pod,) = served.cluster.find("Pod", {names.COMPONENT_LABEL: "triton"})
+        served.cluster.remove_now("Pod", pod["metadata"]["name"])
+        served.settle()
+        served.submit(TWO)
+        served.settle()
+        assert served.said("Ready") == ("True", "Serving")
+
+
+class TestCountPods:
+    @pytest.mark.parametrize(
+        ("status", "expected"),
+        [
+            ({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}, True),
+            ({"observedGeneration": 0, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}, False),
+            ({"observedGeneration": 1, "replicas": 2, "updatedReplicas": 1, "readyReplicas": 2}, False),
+            ({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 0}, False),
+            ({}, False),
+        ],
+    )
+    def test_complete_means_all_of_the_present_template(self, served, status, expected):
+        served.cluster.change_now("Deployment", deployment_of(served), lambda b: b.update(status=status))
+        scope = make_scope(served.observed(), served.observed_spec(), POLICY, NOW)
+        assert count_pods(scope, scope.revision).complete is expected
 
 
 class TestStrangers:
@@ -256,6 +299,14 @@ class TestHistory:
             world.submit({**make_wanted(version), "revisionHistoryLimit": 0})
             world.settle()
         assert len(world.cluster.find("ControllerRevision")) == 1
+
+    def test_a_failed_revision_keeps_its_record_while_it_is_asked_for(self, served):
+        served.around.models[uri("bad")] = UNLOADABLE
+        served.submit({**make_wanted("bad"), "revisionHistoryLimit": 0})
+        served.settle()
+        assert served.said("ArtifactReady") == ("True", "Succeeded")
+        assert len(served.cluster.find("ControllerRevision")) == 2
+        assert served.next_plan().is_empty
 
     def test_a_failed_revision_is_tried_again_only_after_another_spec(self, served):
         served.around.models[uri("bad")] = "UnsafeModel"

@@ -29,6 +29,12 @@ def update(world):
     assert world.said("Ready") == ("True", "Serving")
 
 
+def update_of_two_pods(world):
+    serve(world, make_wanted("v1", replicas=2))
+    serve(world, make_wanted("v2", replicas=2))
+    assert world.status["readyReplicas"] == 2
+
+
 def update_that_fails_in_its_job(world):
     world.around.models[uri("bad")] = "UnsafeModel"
     serve(world, ONE)
@@ -143,6 +149,7 @@ STORIES = {
     for story in (
         first_deployment,
         update,
+        update_of_two_pods,
         update_that_fails_in_its_job,
         update_that_cannot_be_loaded,
         update_whose_artifact_was_damaged,

@@ -169,9 +169,13 @@ class Neighbours:
     # Kubelet
 
     def run_pods(self) -> None:
+        """The first pod that has something to do does it: pods of one revision get ready one after the other."""
         for pod in self.cluster.find("Pod"):
             if "nodeName" in pod["spec"] and _phase(pod) in {"Pending", "Running"}:
+                before = self.cluster.changes
                 self.cluster.change_now("Pod", pod["metadata"]["name"], self._advance_pod)
+                if self.cluster.changes != before:
+                    return
 
     def _advance_pod(self, pod: dict[str, Any]) -> None:
         status = pod["status"]

@@ -21,7 +21,7 @@ from pilotfish.core.retire import retire
 from pilotfish.core.scope import Scope, make_scope
 from pilotfish.core.serving import advance_serving, count_pods, find_trouble, keep_serving
 from pilotfish.core.status import make_status
-from pilotfish.core.traffic import keep_traffic, points_at, unwanted_budget
+from pilotfish.core.traffic import keep_traffic, unwanted_budget
 from pilotfish.resources.policy import Policy
 
 # Pods first: they hold what is scarce.
@@ -77,7 +77,7 @@ def decide(scope: Scope) -> Decision:
     stable = scope.revision if progress.stage is Stage.READY else scope.stable
     past = _history(scope, progress, stable)
     released = progress.stage is Stage.FAILED and scope.revision != stable
-    kept = frozenset(r for r in (stable, points_at(scope), None if released else scope.revision) if r)
+    kept = frozenset(r for r in (stable, None if released else scope.revision) if r)
     over = retire(
         scope,
         serving=kept,

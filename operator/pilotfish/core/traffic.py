@@ -27,12 +27,3 @@ def unwanted_budget(scope: Scope) -> tuple[Body, ...]:
 def wants_budget(scope: Scope) -> bool:
     """A budget that lets no pod go would only block every drain of a node."""
     return 0 < scope.spec.serving.min_available < scope.spec.serving.replicas
-
-
-def points_at(scope: Scope) -> str | None:
-    """The revision that the traffic Service selects now."""
-    service = scope.observed.child("Service", names.traffic_service(scope.owner.name))
-    if service is None:
-        return None
-    selected = service.get("spec", {}).get("selector", {}).get(names.REVISION_LABEL)
-    return None if selected is None else str(selected)
