@@ -5,9 +5,9 @@ Builds the `Policy` that plan() gets, so nothing below ever asks for a setting.
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pilotfish.core import Compute, Images, Policy
@@ -102,6 +102,12 @@ class OperatorSettings(BaseSettings):
     def _known_triton(cls, value: str) -> str:
         parse_triton_version(value)
         return value
+
+    @model_validator(mode="after")
+    def _one_writer(self) -> Self:
+        if not self.lease_retry < self.lease_renew_deadline < self.lease_duration:
+            raise ValueError("lease_retry must be shorter than lease_renew_deadline, and that than lease_duration")
+        return self
 
     def policy(self) -> Policy:
         """What plan() needs to know."""

@@ -9,6 +9,7 @@ import yaml
 from pilotfish.settings import OperatorSettings
 from support.apiserver import REPOSITORY
 from support.helm import CHART, helm, of_kind, one, render
+from support.kube import fresh_namespace, make_kubectl
 
 ALL = ("--values", str(CHART / "ci" / "all-values.yaml"))
 NOT_BUILT_IN = {"CustomResourceDefinition", "PodMonitor"}
@@ -187,3 +188,17 @@ class TestRights:
         assert of_kind(bodies, "ClusterRoleBinding") == []
         homes = {body["metadata"]["namespace"] for body in of_kind(bodies, "RoleBinding")}
         assert homes == {"team-a", "team-b", "pilotfish-system"}
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize("values", [(), ALL], ids=["default", "all"])
+def test_a_restricted_namespace_takes_the_operator_s_pod(api_server, values):
+    kubectl = make_kubectl(api_server)
+    pod = one(render(*values), "Deployment")["spec"]["template"]
+    spec = {k: v for k, v in pod["spec"].items() if k not in {"serviceAccountName", "priorityClassName"}}
+    with fresh_namespace(kubectl) as namespace:
+        kubectl.run("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+        metadata = {**pod["metadata"], "name": "operator", "namespace": namespace}
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+        told = kubectl.run("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=json.dumps(body))
+        assert "created (server dry run)" in told

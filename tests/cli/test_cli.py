@@ -143,4 +143,4 @@ def test_version():
 def test_get_without_a_cluster_says_what_is_missing(tmp_path):
     done = run("get", "digits", "--kubeconfig", tmp_path / "none")
     assert done.exit_code == 1
-    assert done.output.startswith("error: cannot read kubeconfig")
+    assert done.output.startswith("error: cannot reach a cluster: kubeconfig")

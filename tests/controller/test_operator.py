@@ -265,6 +265,7 @@ async def test_without_the_lease_nothing_is_written(cluster, account, namespace)
             await until("four looks at the Lease", lambda: contains(operator, tries))
             assert operator.writes() == {}
             assert await children(cluster, namespace) == {}
+            assert operator.stop() == 0
     finally:
         await cluster.delete(ref_of(lease))
 

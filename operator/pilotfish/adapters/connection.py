@@ -4,6 +4,7 @@ Authentication, TLS and token renewal are `kubernetes.aio`'s; nothing here reads
 """
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ async def connect(*, kubeconfig: Path | None, context: str | None = None) -> Api
         # A proxy for the API server is named in the kubeconfig, never picked up from the environment.
         client_session_kwargs={"trust_env": False},
     )
+    if kubeconfig is not None:
+        _check_exists(kubeconfig)
     try:
         if kubeconfig is None:
             load_incluster_config(client_configuration=configuration)
@@ -66,6 +69,7 @@ async def connect(*, kubeconfig: Path | None, context: str | None = None) -> Api
 
 def default_namespace(*, kubeconfig: Path, context: str | None = None) -> str:
     """The namespace that the kubeconfig's context names. Raises NoCluster."""
+    _check_exists(kubeconfig)
     try:
         contexts, active = list_kube_config_contexts(config_file=str(kubeconfig))
     except (ConfigException, OSError) as error:
@@ -74,6 +78,12 @@ def default_namespace(*, kubeconfig: Path, context: str | None = None) -> str:
     if chosen is None:
         raise NoCluster(f"kubeconfig {str(kubeconfig)!r} has no context {context!r}")
     return str(chosen["context"].get("namespace") or "default")
+
+
+def _check_exists(kubeconfig: Path) -> None:
+    """One of the files at least; the client itself would only say that a key is missing."""
+    if not any(Path(part).is_file() for part in str(kubeconfig).split(os.pathsep)):
+        raise NoCluster(f"cannot reach a cluster: kubeconfig {str(kubeconfig)!r} does not exist")
 
 
 async def authorization_of(configuration: Any) -> str | None:

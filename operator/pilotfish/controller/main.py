@@ -196,13 +196,17 @@ async def run(settings: OperatorSettings) -> None:
     await Operator(settings, client).run()
 
 
+def _problem(details: Any) -> str:
+    name = "_".join(["PILOTFISH", *(str(part).upper() for part in details["loc"])]) if details["loc"] else "the Lease"
+    return f"{name}: {details['msg'].removeprefix('Value error, ')}"
+
+
 def main() -> None:
     """Entry point of `pilotfish-operator`: exit code 0 after a signal, 1 otherwise."""
     try:
         settings = OperatorSettings()
     except ValidationError as error:
-        problems = "; ".join(f"PILOTFISH_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-        sys.exit(f"the settings are wrong: {problems}")
+        sys.exit(f"the settings are wrong: {'; '.join(_problem(details) for details in error.errors())}")
     logs.configure(level=settings.log_level, style=settings.log_format)
     watching.quiet_libraries()
     try:
