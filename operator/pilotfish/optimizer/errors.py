@@ -28,10 +28,6 @@ class OptimizerError(Exception):
         return 1 if self.reason in _RETRY else USER_ERROR_EXIT_CODE
 
 
-class Interrupted(BaseException):
-    """The process was told to stop (SIGTERM). Not an Exception: no stage may swallow it."""
-
-
 def from_os_error(error: OSError, *, doing: str) -> OptimizerError:
     """The failure that an OSError means to a user."""
     if error.errno in _NO_SPACE:

@@ -31,7 +31,7 @@ from pilotfish.api.report import (
     encode_termination_message,
     one_line,
 )
-from pilotfish.optimizer.errors import Interrupted, OptimizerError, from_os_error
+from pilotfish.optimizer.errors import OptimizerError, from_os_error
 
 if TYPE_CHECKING:
     from pilotfish.optimizer.fetch import Fetched
@@ -63,8 +63,11 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     mounts = Mounts(**{key: value for key, value in vars(args).items() if key != "command"})
     command = {"fetch": run_fetch, "optimize": run_optimize, "install": run_install}[args.command]
-    signal.signal(signal.SIGTERM, _interrupt)
-    message, code = _guarded(command, mounts)
+    previous = signal.signal(signal.SIGTERM, _stop_handler(mounts.termination_log))
+    try:
+        message, code = _guarded(command, mounts)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     _leave(message, mounts.termination_log)
     stream = sys.stdout if code == 0 else sys.stderr
     print(f"{message.outcome.value}: {message.reason.value}: {message.message}", file=stream, flush=True)
@@ -188,9 +191,19 @@ def _leave(message: TerminationMessage, path: Path) -> None:
         sys.stderr.write(f"cannot write {path}: {error}\n")
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Interrupted
+def _stop_handler(log: Path) -> Callable[[int, FrameType | None], None]:
+    """Leaves the message and ends at once: an exception could be swallowed by whatever library is running."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        sentence = (
+            "told to stop before the end (deadline, eviction or deletion); a retry goes on from the fetched source"
+        )
+        _leave(_failed(OptimizerReason.INTERRUPTED, sentence), log)
+        sys.stderr.write(f"Failed: {OptimizerReason.INTERRUPTED.value}: {sentence}\n")
+        sys.stderr.flush()
+        os._exit(_SIGTERM_EXIT)
+
+    return stop
 
 
 def _input(kind: type[_Input], variable: str) -> _Input:

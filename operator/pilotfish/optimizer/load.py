@@ -18,7 +18,7 @@ from pilotfish.optimizer.identify import Identified
 from pilotfish.optimizer.load_onnx import load_onnx, settle_signature
 from pilotfish.optimizer.model import LoadedModel, Runner
 from pilotfish.optimizer.signatures import apply_declared
-from pilotfish.optimizer.tensors import Array, Arrays, take
+from pilotfish.optimizer.tensors import TRITON_TO_NUMPY, Array, Arrays, take
 from pilotfish.optimizer.worker import Subject
 
 _TORCH = frozenset(
@@ -101,7 +101,7 @@ def _one_call(model: LoadedModel, recorded: Arrays) -> Arrays | None:
     specs = {t.name: t for t in model.signature.inputs}
     if not set(specs) <= set(recorded):
         return None  # check_samples says what is missing
-    inputs = {name: recorded[name] for name in specs}
+    inputs = {name: recorded[name].astype(TRITON_TO_NUMPY[spec.dtype]) for name, spec in specs.items()}
     if all(array.ndim - 1 == len(specs[name].shape) for name, array in inputs.items()):
         return {name: np.asarray(array[0]) for name, array in inputs.items()}
     if all(array.ndim == len(specs[name].shape) for name, array in inputs.items()):

@@ -128,6 +128,7 @@ class HttpRemote:
     def read(self, file: RemoteFile, offset: int) -> Iterator[bytes]:
         """The bytes from `offset` on; RestartedReadError when the server does not honour the range."""
         import requests
+        import urllib3
 
         headers = {"Accept-Encoding": "identity"}
         if offset:
@@ -138,8 +139,9 @@ class HttpRemote:
             if offset and reply.status_code != requests.codes.partial_content:
                 raise RestartedReadError
             try:
-                yield from reply.iter_content(CHUNK)
-            except requests.RequestException as error:
+                while block := reply.raw.read1(CHUNK):  # what has arrived, so that nothing is lost when it breaks off
+                    yield block
+            except urllib3.exceptions.HTTPError as error:
                 raise TruncatedReadError(str(error)) from error
 
     def _get(self, headers: dict[str, str]) -> Any:

@@ -1,0 +1,82 @@
+"""Fixtures for the optimizer's tests: a job's folders, a quick benchmark, small ONNX files."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pilotfish.api.report import JobInput, TerminationMessage, decode_termination_message
+from pilotfish.optimizer import job as job_module
+from pilotfish.optimizer.benchmark import BenchmarkPlan
+from pilotfish.optimizer.local import run_local
+
+sys.modules.setdefault("triton", None)  # the folder tests/triton is on the path and is no GPU compiler
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+QUICK = BenchmarkPlan(rounds=1, extra_rounds=0, min_runs=3, min_seconds=0.01, max_seconds=0.2)
+
+
+@dataclass(frozen=True)
+class Local:
+    """Runs a spec as `pilotfish optimize` would and shows what came out."""
+
+    folder: Path
+
+    def run(self, model: dict[str, Any], *, name: str = "m", **spec: Any) -> TerminationMessage:
+        manifest = self.folder / f"{name}.yaml"
+        body = {"kind": "ModelDeployment", "metadata": {"name": name}, "spec": {"model": model, **spec}}
+        manifest.write_text(yaml.safe_dump(body))
+        return run_local(manifest, self.out, plan=QUICK)
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def artifact(self, message: TerminationMessage) -> Path:
+        return self.out / message.artifact.path
+
+    def report(self, message: TerminationMessage) -> dict[str, Any]:
+        return json.loads((self.artifact(message) / "report.json").read_text())
+
+
+@dataclass(frozen=True)
+class Pod:
+    """The mounts of a Job's pod in a folder, and its commands run in this process."""
+
+    folder: Path
+    environment: pytest.MonkeyPatch
+
+    def __getattr__(self, name: str) -> Path:
+        path = self.folder / name
+        path.mkdir(exist_ok=True)
+        return path
+
+    def job(self, model: dict[str, Any], *, recipe_key: str = "abcd2345", **more: Any) -> None:
+        text = JobInput.model_validate(
+            {"name": "m", "revision": recipe_key, "recipeKey": recipe_key, "model": model, **more}
+        ).to_json()
+        self.environment.setenv("PILOTFISH_JOB", text)
+
+    def command(self, name: str) -> tuple[int, TerminationMessage]:
+        log = self.folder / "termination-log"
+        folders = {"store": self.store, "work": self.work, "source": self.source, "config": self.config}
+        folders |= {"models": self.models, "run": self.run, "termination-log": log}
+        code = job_module.main([name, *(f"--{key}={value}" for key, value in folders.items())])
+        assert len(log.read_bytes()) <= 4096
+        return code, decode_termination_message(log.read_text())
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Local:
+    return Local(tmp_path)
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pod:
+    monkeypatch.setattr("pilotfish.optimizer.pipeline.BenchmarkPlan", lambda: QUICK)
+    return Pod(tmp_path, monkeypatch)

@@ -1,0 +1,65 @@
+"""Who wins, and what happens when nobody does."""
+
+import pytest
+
+from pilotfish.api.optimization import ArtifactFormat, Objective, OnNoCandidate, OptimizationSpec, Precision
+from pilotfish.api.report import CandidateReport, Latency, Measurement, OptimizerReason, Verdict
+from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.select import select
+
+ALL = (Precision.FP32, Precision.FP16, Precision.INT8)
+
+
+def _candidate(variant, ms, *, verdict=Verdict.ACCEPTED, size=100, spread=0.01):
+    fmt = ArtifactFormat.ONNX if variant.startswith("onnx") else ArtifactFormat.TORCH_SCRIPT
+    precision = Precision.INT8 if "int8" in variant else Precision.FP16 if "fp16" in variant else Precision.FP32
+    measured = Measurement(batch=1, latency_ms=Latency(median=ms, p95=ms), throughput=1e3 / ms, spread=spread)
+    return CandidateReport(
+        variant=variant, format=fmt, precision=precision, runtime="r", bytes=size, verdict=verdict,
+        reason=None if verdict is Verdict.ACCEPTED else "because", measurements=(measured,),
+    )  # fmt: skip
+
+
+def _winner(*candidates, **spec):
+    chosen = OptimizationSpec(**{"precisions": ALL, **spec})
+    return select(candidates, chosen, fallback=("onnx-fp32", "torchscript-fp32"))[0]
+
+
+def test_the_fastest_accepted_candidate_wins():
+    assert _winner(_candidate("onnx-fp32", 2.0), _candidate("onnx-int8-dynamic", 1.0)) == "onnx-int8-dynamic"
+    refused = _candidate("onnx-int8-dynamic", 1.0, verdict=Verdict.REFUSED)
+    assert _winner(_candidate("onnx-fp32", 2.0), refused) == "onnx-fp32"
+
+
+def test_a_lead_inside_the_noise_goes_to_the_higher_precision_and_the_simpler_format():
+    assert _winner(_candidate("onnx-int8-dynamic", 0.95), _candidate("onnx-fp32", 1.0)) == "onnx-fp32"
+    assert _winner(_candidate("torchscript-fp32", 0.7, spread=0.4), _candidate("onnx-fp32", 1.0)) == "onnx-fp32"
+    assert _winner(_candidate("torchscript-fp32", 0.7), _candidate("onnx-fp32", 1.0)) == "torchscript-fp32"
+
+
+def test_other_objectives():
+    small = _candidate("onnx-fp16", 3.0, size=50)
+    assert _winner(_candidate("onnx-fp32", 1.0), small, objective=Objective.SIZE) == "onnx-fp16"
+    assert (
+        _winner(_candidate("onnx-int8-dynamic", 0.1), _candidate("onnx-fp32", 1.0), objective=Objective.NONE)
+        == "onnx-fp32"
+    )
+
+
+def test_without_a_candidate_the_plain_conversion_serves_or_the_run_fails():
+    refused = _candidate("onnx-int8-dynamic", 1.0, verdict=Verdict.REFUSED)
+    plain = _candidate("onnx-fp32", 2.0)
+    assert _winner(plain, refused, precisions=(Precision.INT8,)) == "onnx-fp32"
+    with pytest.raises(OptimizerError) as caught:
+        _winner(plain, refused, precisions=(Precision.INT8,), on_no_candidate=OnNoCandidate.FAIL)
+    assert caught.value.reason is OptimizerReason.NO_CANDIDATE_WITHIN_TOLERANCE
+    assert "because" in caught.value.message
+
+
+def test_nothing_could_be_built():
+    with pytest.raises(OptimizerError) as caught:
+        _winner(
+            _candidate("onnx-fp32", 1, verdict=Verdict.FAILED),
+            _candidate("torchscript-fp32", 1, verdict=Verdict.FAILED),
+        )
+    assert caught.value.reason is OptimizerReason.CONVERSION_FAILED
