@@ -13,6 +13,7 @@ from pilotfish import names
 from pilotfish.api.report import JobInput, TerminationMessage, encode_termination_message
 from support.builders import OWNER, make_result
 from support.fake_cluster import FakeCluster
+from support.pod_states import bind, crash, end, leave_pending, set_condition
 
 LABELS = {names.NAME_LABEL: OWNER.name}
 GOOD = "good"
@@ -72,10 +73,10 @@ class Neighbours:
             self._create_pod(f"{job['metadata']['name']}-{len(pods)}", job, job["spec"]["template"])
 
     def _end_job(self, job: dict[str, Any], kind: str, reason: str) -> None:
-        def end(body: dict[str, Any]) -> None:
+        def finish(body: dict[str, Any]) -> None:
             body["status"] = {"conditions": [{"type": kind, "status": "True", "reason": reason}]}
 
-        self.cluster.change_now("Job", job["metadata"]["name"], end)
+        self.cluster.change_now("Job", job["metadata"]["name"], finish)
 
     # Deployment controller
 
@@ -159,7 +160,7 @@ class Neighbours:
             if "nodeName" in pod["spec"] or _phase(pod) != "Pending":
                 continue
             fits = _gpus(pod) <= self.free_gpus()
-            self.cluster.change_now("Pod", pod["metadata"]["name"], _bind if fits else _leave_pending)
+            self.cluster.change_now("Pod", pod["metadata"]["name"], bind if fits else leave_pending)
 
     def free_gpus(self) -> int:
         """GPUs that no bound pod holds."""
@@ -182,7 +183,7 @@ class Neighbours:
         status.setdefault("startTime", self.now().isoformat())
         secrets = {v["secret"]["secretName"] for v in pod["spec"]["volumes"] if "secret" in v}
         lacks = bool(secrets & self.around.missing_secrets)
-        _set_condition(pod, "PodReadyToStartContainers", not lacks)
+        set_condition(pod, "PodReadyToStartContainers", not lacks)
         images = [c["image"] for c in (*pod["spec"]["initContainers"], *pod["spec"]["containers"])]
         missing = sorted(set(images) & self.around.missing_images)
         if lacks:
@@ -207,29 +208,29 @@ class Neighbours:
         behaviour = self.behaviour(told.model.uri)
         first = pod["metadata"]["name"].endswith("-0")
         if behaviour == OUT_OF_MEMORY:
-            _end(pod, "optimize", code=137, message="", reason="OOMKilled")
+            end(pod, "optimize", code=137, message="", reason="OOMKilled")
         elif behaviour == FLAKY and first:
-            _end(pod, "optimize", code=1, message="")
+            end(pod, "optimize", code=1, message="")
         elif behaviour == SILENT:
-            _end(pod, "optimize", code=0, message="")
+            end(pod, "optimize", code=0, message="")
         elif behaviour in {GOOD, FLAKY, UNLOADABLE, DAMAGED, SLOW}:
-            _end(pod, "optimize", code=0, message=encode_termination_message(make_result(told.recipe_key)))
+            end(pod, "optimize", code=0, message=encode_termination_message(make_result(told.recipe_key)))
         else:
             failed = {"outcome": "Failed", "reason": behaviour, "message": f"{told.model.uri} cannot be used"}
             message = TerminationMessage.model_validate(failed)
-            _end(pod, "fetch", code=10, message=encode_termination_message(message))
+            end(pod, "fetch", code=10, message=encode_termination_message(message))
 
     def _serve(self, pod: dict[str, Any]) -> None:
         behaviour = self.behaviour(self._uri_of(pod))
         if behaviour == UNLOADABLE:
             log = "I1122 10:00:00.123456 1 x.cc:1] starting\nE1122 10:00:00.123456 1 model_lifecycle.cc:1] no such op"
-            _crash(pod, "containerStatuses", "triton", code=1, message=log)
+            crash(pod, "containerStatuses", "triton", code=1, message=log)
         elif behaviour == DAMAGED:
             failed = {"outcome": "Failed", "reason": "ArtifactDigestMismatch", "message": "the artifact was changed"}
             message = encode_termination_message(TerminationMessage.model_validate(failed))
-            _crash(pod, "initContainerStatuses", "install", code=10, message=message)
+            crash(pod, "initContainerStatuses", "install", code=10, message=message)
         elif behaviour != SLOW:
-            _set_condition(pod, "Ready", value=True)
+            set_condition(pod, "Ready", value=True)
             state = {"running": {}}
             pod["status"]["containerStatuses"] = [
                 {"name": "triton", "ready": True, "restartCount": 0, "state": state, "image": "triton"}
@@ -296,41 +297,3 @@ def _exit_codes(pod: dict[str, Any]) -> set[int]:
 def _gpus(pod: dict[str, Any]) -> int:
     limits = (c["resources"]["limits"] for c in pod["spec"]["containers"])
     return sum(int(amount) for limit in limits for name, amount in limit.items() if name == "nvidia.com/gpu")
-
-
-def _bind(pod: dict[str, Any]) -> None:
-    pod["spec"]["nodeName"] = "node"
-    _set_condition(pod, "PodScheduled", value=True)
-
-
-def _leave_pending(pod: dict[str, Any]) -> None:
-    message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: not helpful."
-    _set_condition(pod, "PodScheduled", value=False, reason="Unschedulable", message=message)
-
-
-def _set_condition(pod: dict[str, Any], kind: str, value: bool, **more: str) -> None:
-    conditions = pod["status"].setdefault("conditions", [])
-    conditions[:] = [c for c in conditions if c["type"] != kind]
-    conditions.append({"type": kind, "status": str(value), **more})
-
-
-def _end(pod: dict[str, Any], container: str, *, code: int, message: str, reason: str = "Completed") -> None:
-    state = {"terminated": {"exitCode": code, "message": message, "reason": reason if code in {0, 137} else "Error"}}
-    key = "initContainerStatuses" if container == "fetch" else "containerStatuses"
-    pod["status"][key] = [{"name": container, "ready": False, "restartCount": 0, "state": state, "image": "i"}]
-    pod["status"]["phase"] = "Succeeded" if code == 0 else "Failed"
-
-
-def _crash(pod: dict[str, Any], key: str, container: str, *, code: int, message: str) -> None:
-    before = pod["status"].get(key) or [{"restartCount": -1}]
-    ended = {"exitCode": code, "message": message, "reason": "Error"}
-    pod["status"][key] = [
-        {
-            "name": container,
-            "ready": False,
-            "restartCount": min(before[0]["restartCount"] + 1, 5),
-            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}},
-            "lastState": {"terminated": ended},
-            "image": "i",
-        }
-    ]

@@ -141,7 +141,7 @@ def _ended(pods: tuple[Body, ...]) -> Iterator[tuple[Body, str, Mapping[str, Any
         status = pod.get("status", {})
         for found in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
             ended = found.get("state", {}).get("terminated")
-            if ended and found["name"] in {FETCH_CONTAINER, OPTIMIZE_CONTAINER}:
+            if ended and found.get("name") in {FETCH_CONTAINER, OPTIMIZE_CONTAINER}:
                 yield pod, found["name"], ended
 
 

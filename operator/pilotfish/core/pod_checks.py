@@ -117,7 +117,7 @@ def check_container_config(view: PodView) -> Finding | None:
             detail = one_line(str(waiting.get("message", "")), limit=200)
             reason = Reason.CREDENTIALS_MISSING if "secret" in detail.lower() else Reason.CONTAINER_CONFIG_INVALID
             return Finding(
-                reason=reason, message=f'Container "{status["name"]}" of {view.of} cannot be set up: {detail}'
+                reason=reason, message=f'Container "{status.get("name")}" of {view.of} cannot be set up: {detail}'
             )
     return None
 
@@ -219,7 +219,7 @@ def _waiting(view: PodView) -> Iterator[tuple[Mapping[str, Any], Mapping[str, An
 
 def _crash(view: PodView, container: str) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
     """The container's status and how it ended last, if with an error and if it has not come up again since."""
-    status = next((s for s in view.containers() if s["name"] == container), None)
+    status = next((s for s in view.containers() if s.get("name") == container), None)
     if status is None or status.get("ready"):
         return status or {}, None
     ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
