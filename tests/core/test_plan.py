@@ -9,7 +9,7 @@ from pilotfish.core import Plan, observe, plan
 from pilotfish.core.scope import make_scope
 from pilotfish.core.serving import count_pods
 from support.builders import NOW, OWNER, POLICY, UID, make_model_deployment
-from support.neighbours import UNLOADABLE
+from support.neighbours import DAMAGED, UNLOADABLE
 from support.specs import make_wanted, uri
 from support.status_check import check_status
 from support.world import World
@@ -237,6 +237,20 @@ class TestWhatIsLost:
         world.settle()
         assert world.said("Ready") == ("True", "Serving")
         assert [e.verb for e in world.cluster.effects if e.kind == "Job"] == ["apply", "delete", "apply"]
+
+    def test_a_damaged_artifact_is_made_again_once_its_record_is_deleted(self):
+        world = World()
+        world.around.models[uri("v1")] = DAMAGED
+        world.submit(ONE)
+        world.settle()
+        assert world.said("Stalled") == ("True", "ArtifactDigestMismatch")
+        (record,) = world.cluster.find("ControllerRevision")
+        name = record["metadata"]["name"]
+        assert f'delete ControllerRevision "{name}"' in world.condition("Ready")["message"]
+        world.around.models.clear()
+        effects = effects_of(world, lambda: world.cluster.remove_now("ControllerRevision", name))
+        assert [e for e in effects if e[1] == "Job"] == [("delete", "Job"), ("apply", "Job")]
+        assert world.said("Ready") == ("True", "Serving")
 
 
 class TestTheObjectItself:

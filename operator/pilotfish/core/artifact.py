@@ -59,10 +59,10 @@ def _run(scope: Scope) -> Progress:
 def _heed(scope: Scope, job: Body) -> Progress:
     outcome = job_outcome(scope.observed, job, deadline=scope.spec.optimization.deadline, now=scope.now)
     match outcome:
-        case TerminationMessage():
+        case TerminationMessage() if not scope.wants_artifact_again:
             return _made(scope, outcome)
-        case Lost():
-            again = f"The result of Job {name_of(job)} is gone with its pods; it runs again and finds its artifact"
+        case TerminationMessage() | Lost():
+            again = f"Job {name_of(job)} runs again, what it made is gone"
             return replace(_optimizing(again), deletes=(job,))
         case Finding():
             if _is_stale(scope, job):

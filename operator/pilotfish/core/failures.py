@@ -29,6 +29,10 @@ RECOVERS = frozenset(
 """Causes that lie around the pod: when they go away, the same pod comes up."""
 
 
+ARTIFACT_LOST = frozenset({Reason.ARTIFACT_MISSING, Reason.ARTIFACT_DIGEST_MISMATCH})
+"""The store no longer holds what was proven: only making it again helps."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What is wrong. `fatal`: it will not get better unless the user changes something."""

@@ -11,6 +11,7 @@ from typing import Any
 from pilotfish.api.reasons import Reason
 from pilotfish.api.report import USER_ERROR_EXIT_CODE, one_line
 from pilotfish.core.failures import (
+    ARTIFACT_LOST,
     Finding,
     log_error,
     memory_limit,
@@ -162,7 +163,10 @@ def check_install(view: PodView) -> Finding | None:
     fatal = ended.get("exitCode") == USER_ERROR_EXIT_CODE or _crashes(status) >= CRASHES_UNTIL_FAILED
     told = read_termination_message(ended)
     if told is not None:
-        return Finding(reason=Reason(told.reason.value), message=f"{view.of}: {told.message}", fatal=fatal)
+        reason = Reason(told.reason.value)
+        again = f"; delete {view.of.replace('Deployment', 'ControllerRevision')} to make it again"
+        message = f"{view.of}: {told.message}{again if reason in ARTIFACT_LOST else ''}"
+        return Finding(reason=reason, message=message, fatal=fatal)
     return Finding(
         reason=Reason.INSTALL_FAILED,
         message=f"{view.of}: the artifact could not be installed (exit code {ended.get('exitCode')}); "

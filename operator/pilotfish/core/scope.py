@@ -8,7 +8,7 @@ from pilotfish import names
 from pilotfish.api.reasons import Reason
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.api.status import HistoryEntry, ModelDeploymentStatus
-from pilotfish.core.failures import RECOVERS
+from pilotfish.core.failures import ARTIFACT_LOST, RECOVERS
 from pilotfish.core.objects import is_deleting, name_of
 from pilotfish.core.observed import Observed
 from pilotfish.resources.meta import Owner
@@ -44,15 +44,26 @@ class Scope:
         """How this attempt failed in an earlier pass; asking for something else in between makes a new attempt.
 
         A cause that the revision's hash does not cover (a deadline, room for the pods) is tried again after any change
-        of the spec, because the change may be its cure.
+        of the spec, because the change may be its cure. Deleting the record of a lost artifact asks to make it again.
         """
-        if not self.is_same_attempt:
+        entry = self._failed_before()
+        if entry is None or self.wants_artifact_again:
             return None
-        entry = next((e for e in self.status.history if e.revision == self.revision and e.result == FAILED), None)
-        if entry is None or self.observed.generation == self.status.observed_generation:
+        if self.observed.generation == self.status.observed_generation:
             return entry
         curable = entry.reason in {Reason.PROGRESS_DEADLINE_EXCEEDED, *RECOVERS}
         return None if curable else entry
+
+    @property
+    def wants_artifact_again(self) -> bool:
+        """Whether the attempt failed for an artifact that was lost, and its record was deleted since."""
+        entry = self._failed_before()
+        return entry is not None and entry.reason in ARTIFACT_LOST and self.revision not in self.records
+
+    def _failed_before(self) -> HistoryEntry | None:
+        if not self.is_same_attempt:
+            return None
+        return next((e for e in self.status.history if e.revision == self.revision and e.result == FAILED), None)
 
 
 def make_scope(observed: Observed, spec: ModelDeploymentSpec, policy: Policy, now: datetime) -> Scope:
