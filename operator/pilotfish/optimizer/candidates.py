@@ -88,7 +88,7 @@ def _torchscript(shop: Workshop) -> Candidate:
         format=ArtifactFormat.TORCH_SCRIPT,
         precision=Precision.FP32,
         folder=folder,
-        is_original=shop.model.torchscript,
+        is_original=shop.model.torchscript is not None,
         notes=notes,
     )
 

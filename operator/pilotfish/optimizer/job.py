@@ -162,11 +162,6 @@ def _guarded(command: Callable[[Mounts], TerminationMessage], mounts: Mounts) ->
         return command(mounts), 0
     except OptimizerError as error:
         return _failed(error.reason, error.message), error.exit_code
-    except Interrupted:
-        sentence = (
-            "told to stop before the end (deadline, eviction or deletion); a retry goes on from the fetched source"
-        )
-        return _failed(OptimizerReason.INTERRUPTED, sentence), _SIGTERM_EXIT
     except MemoryError:
         sentence = "not enough memory; raise spec.optimization.resources.memory"
         return _failed(OptimizerReason.OPTIMIZER_OUT_OF_MEMORY, sentence), USER_ERROR_EXIT_CODE

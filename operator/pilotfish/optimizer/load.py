@@ -97,17 +97,23 @@ def reload_runner(subject: Subject) -> Runner:
 
 
 def _one_call(model: LoadedModel, recorded: Arrays) -> Arrays | None:
-    """Inputs of one call out of recorded samples: several samples where the batch dimension is the sample's."""
+    """Inputs of one call out of recorded samples: several samples where the batch dimension is the sample's.
+
+    None when they do not fit the model: `check_samples` says how.
+    """
     specs = {t.name: t for t in model.signature.inputs}
-    if not set(specs) <= set(recorded):
-        return None  # check_samples says what is missing
+    if not set(specs) <= set(recorded) or not all(len(recorded[name]) for name in specs):
+        return None
     inputs = {name: recorded[name].astype(TRITON_TO_NUMPY[spec.dtype]) for name, spec in specs.items()}
-    if all(array.ndim - 1 == len(specs[name].shape) for name, array in inputs.items()):
-        return {name: np.asarray(array[0]) for name, array in inputs.items()}
-    if all(array.ndim == len(specs[name].shape) for name, array in inputs.items()):
-        fixed = [t.shape[0] for t in specs.values() if t.shape and t.shape[0] > 0]
-        return take(inputs, 0, fixed[0] if fixed else 2)
+    fixed = [t.shape[0] for t in specs.values() if t.shape and t.shape[0] > 0]
+    for call in ({name: np.asarray(array[0]) for name, array in inputs.items()}, take(inputs, 0, (fixed or [2])[0])):
+        if all(_fits(array.shape, specs[name].shape) for name, array in call.items()):
+            return call
     return None
+
+
+def _fits(shape: tuple[int, ...], declared: tuple[int, ...]) -> bool:
+    return len(shape) == len(declared) and all(d in {-1, s} for s, d in zip(shape, declared, strict=True))
 
 
 def _declared_call(model: LoadedModel, spec: ModelSpec) -> Arrays | None:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import onnx
@@ -82,15 +82,12 @@ def check_onnx(path: Path) -> Any:
     _check_domains(path, proto)
     for tensor in _tensors(proto.graph):
         _check_tensor(path, tensor)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _check_external(path, tensor)
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as error:
         text = str(error).splitlines()[0]
-        if "external" in text.lower() or "location" in text.lower() or "link" in text.lower():
-            raise OptimizerError(
-                Reason.UNSAFE_MODEL,
-                f"{path.name} refers to data outside its folder ({text}); keep its data file beside it",
-            ) from error
         raise OptimizerError(Reason.MODEL_INVALID, f"{path.name} is not valid ONNX: {text}; export it again") from error
     return proto
 
@@ -146,6 +143,23 @@ def _check_tensor(path: Path, tensor: Any) -> None:
             Reason.UNSAFE_MODEL,
             f"{path.name} declares the tensor {tensor.name!r} with shape {list(tensor.dims)} but holds "
             f"{len(tensor.raw_data)} bytes for it; export it again",
+        )
+
+
+def _check_external(path: Path, tensor: Any) -> None:
+    """The tensor's bytes must lie in a plain file below the model's folder."""
+    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    pure = PurePosixPath(location)
+    file = path.parent / location
+    if not location or pure.is_absolute() or ".." in pure.parts or file.is_symlink():
+        raise OptimizerError(
+            Reason.UNSAFE_MODEL,
+            f"{path.name} reads the tensor {tensor.name!r} from {location!r}, outside its folder; keep its data beside it",
+        )
+    if not file.is_file():
+        raise OptimizerError(
+            Reason.MODEL_INVALID,
+            f"{path.name} needs the data file {location!r}, which is not there; upload the whole folder",
         )
 
 

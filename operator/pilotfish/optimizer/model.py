@@ -26,7 +26,7 @@ class Runner(Protocol):
 class LoadedModel:
     """The original, ready to answer and to be converted.
 
-    `onnx` is the original's own file when it is ONNX, `module` the torch module when it came from PyTorch.
+    `onnx` and `torchscript` are the original's own file when it is of that kind, `module` the torch module when it came from PyTorch.
     `bounds` says for an integer input which values are below which number.
     """
 
@@ -36,7 +36,7 @@ class LoadedModel:
     signature: ModelSignature
     onnx: Path | None = None
     module: Any = None
-    torchscript: bool = False
+    torchscript: Path | None = None
     packed_samples: Mapping[str, Array] | None = None
     bounds: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

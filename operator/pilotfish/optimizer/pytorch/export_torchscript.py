@@ -32,8 +32,8 @@ def export_torchscript(model: LoadedModel, samples: Samples, target: Path, *, ma
     Raises:
         ValueError: no way works; the sentence has every reason.
     """
-    if model.torchscript:
-        shutil.copyfile(model.module.pilotfish_path, target)
+    if model.torchscript is not None:
+        shutil.copyfile(model.torchscript, target)
         return ()
     example = feed(samples.inputs, start=0, batch=2, batched=model.signature.batched)
     problems = []

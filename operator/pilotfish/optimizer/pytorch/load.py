@@ -150,7 +150,7 @@ def _torchscript(found: Identified, spec: ModelSpec, recorded: Recorded) -> Load
         ) from error
     _check_order(module, inputs)
     entry = Entry(inputs=inputs, outputs=_output_names(spec), bounds={})
-    return _finish(found, module, entry, torchscript=True)
+    return _finish(found, module, entry, torchscript=found.path)
 
 
 def _check_order(module: Any, inputs: tuple[TensorSpec, ...]) -> None:
@@ -175,7 +175,14 @@ def _weights(found: Identified, spec: ModelSpec, recorded: Recorded) -> LoadedMo
     inputs = declared_inputs(spec, recorded)
     state = _read_weights(found, trusted=spec.trust is Trust.EXECUTABLE)
     module = build(spec.architecture)
-    missing, unexpected = module.load_state_dict(state, strict=False)
+    try:
+        missing, unexpected = module.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise OptimizerError(
+            Reason.ARCHITECTURE_INVALID,
+            f"{found.path.name} does not fit {spec.architecture.factory}: {str(error).splitlines()[-1].strip()}; "
+            "correct factory or arguments",
+        ) from error
     if missing or unexpected:
         which = f"lack {missing[0]!r}" if missing else f"hold {unexpected[0]!r}, which it does not know"
         raise OptimizerError(
