@@ -35,7 +35,7 @@ class ClusterError(Exception):
 
 
 class NotFound(ClusterError):
-    """The object does not exist (any more)."""
+    """The object, or the namespace it lives in, does not exist (any more)."""
 
 
 class Conflict(ClusterError):

@@ -47,8 +47,8 @@ class OperatorSettings(BaseSettings):
     """Objects that are worked on at once."""
     resync: PositiveFloat = 300.0
     """Seconds between two sweeps over everything."""
-    listen: str = "0.0.0.0"  # noqa: S104 - probes come from the kubelet
-    """Address of the probes and the metrics."""
+    listen: str = ""
+    """Address of the probes and the metrics; empty means all, IPv4 and IPv6."""
     port: int = Field(default=8080, ge=0, le=65535)
     """Port of the probes and the metrics; 0 picks one."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

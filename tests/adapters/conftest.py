@@ -30,7 +30,7 @@ def namespace(flavour, request):
 @pytest_asyncio.fixture
 async def cluster(flavour, request) -> AsyncIterator:
     if flavour == "fake":
-        from support.fake_cluster import FakeCluster  # noqa: PLC0415 - the real flavour does not need it
+        from support.fake_cluster import FakeCluster
 
         yield FakeCluster()
         return

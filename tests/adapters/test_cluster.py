@@ -184,6 +184,14 @@ class TestRealOnly:
         with pytest.raises(NotFound, match="not found"):
             await cluster.apply(make_config_map("does-not-exist"))
 
+    async def test_a_namespace_that_goes_is_not_found(self, cluster, namespace, kubectl):
+        blocker = make_config_map(namespace, "blocker", finalizers=["pilotfish.dev/test"])
+        await cluster.apply(blocker)
+        kubectl.run("delete", "namespace", namespace, "--wait=false")
+        with pytest.raises(NotFound, match="terminated"):
+            await cluster.apply(make_config_map(namespace, "late"))
+        await cluster.apply(make_config_map(namespace, "blocker", finalizers=[]))
+
     async def test_a_lease_is_made_once_and_replaced_by_version(self, cluster, namespace):
         lease = {
             "apiVersion": "coordination.k8s.io/v1",

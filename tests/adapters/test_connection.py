@@ -22,7 +22,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def pod(monkeypatch, tmp_path, tmp_path_factory):
     """What the kubelet puts into a pod."""
-    import certifi  # noqa: PLC0415
+    import certifi
 
     token, ca = tmp_path / "token", tmp_path / "ca.crt"
     token.write_text("first")

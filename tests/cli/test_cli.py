@@ -4,8 +4,11 @@ import subprocess
 import sys
 
 import kubernetes_validate
+import numpy as np
+import onnx
 import pytest
 import yaml
+from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from pilotfish.cli.main import app
@@ -144,3 +147,28 @@ def test_get_without_a_cluster_says_what_is_missing(tmp_path):
     done = run("get", "digits", "--kubeconfig", tmp_path / "none")
     assert done.exit_code == 1
     assert done.output.startswith("error: cannot reach a cluster: kubeconfig")
+
+
+class TestOptimize:
+    @pytest.mark.slow
+    def test_it_runs_the_job_s_code_here(self, tmp_path):
+        weight = numpy_helper.from_array(np.ones((4, 3), np.float32), "w")
+        shape = {
+            name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", n]) for name, n in (("x", 4), ("y", 3))
+        }
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])], "linear", [shape["x"]], [shape["y"]], [weight]
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.save(model, tmp_path / "linear.onnx")
+        path = tmp_path / "model.yaml"
+        path.write_text(MANIFEST.replace("s3://models/digits/v3/", "file:linear.onnx"))
+        done = run("optimize", "-f", path, "--out", tmp_path / "out")
+        assert done.exit_code == 0, done.output
+        (report,) = (tmp_path / "out" / "artifacts").glob("*/report.json")
+        assert f"artifact: {report.parent}" in done.output
+
+    def test_its_failure_is_one_sentence(self, tmp_path):
+        done = run("optimize", "-f", tmp_path / "none.yaml", "--out", tmp_path / "out")
+        assert done.exit_code == 1
+        assert done.output.splitlines()[-1].startswith("error: ")

@@ -169,7 +169,7 @@ def test_a_lease_that_somebody_else_took_is_lost():
 @pytest.mark.parametrize("seed", range(10))
 def test_never_two_writers(seed):
     """Replicas come, go and lose their network in any order; at no moment may two of them write."""
-    import random  # noqa: PLC0415
+    import random
 
     async def replica(server, who, alive, writers):
         while alive[who]:

@@ -114,7 +114,7 @@ async def test_ten_lines_become_a_claim_and_a_job(cluster, account, namespace):
 
 async def test_an_unchanged_object_is_never_written(cluster, account, namespace):
     async with playing_kubelet(cluster, namespace):
-        with running_operator(account, resync=1) as operator:
+        with running_operator(account, resync=1, watch_namespaces=namespace) as operator:
             await cluster.apply(make_object("digits", namespace))
             owner = await wait_ready(cluster, namespace)
 
@@ -144,7 +144,7 @@ async def test_a_new_operator_writes_nothing_to_what_is_in_order(cluster, accoun
             await cluster.apply(make_object("digits", namespace))
             await wait_ready(cluster, namespace)
             operator.stop()
-        with running_operator(account, resync=1) as operator:
+        with running_operator(account, resync=1, watch_namespaces=namespace) as operator:
             await until("two sweeps", lambda: at_least(operator.sweeps, 3))
             assert operator.writes() == {}
 
@@ -238,6 +238,44 @@ async def test_killed_at_any_moment_it_ends_in_the_same_place(cluster, kubectl, 
                 await wait_ready(cluster, calm)
                 assert set(await children(cluster, namespace)) == set(await children(cluster, calm))
                 assert len(kubelet.jobs_run) == 1
+
+
+async def test_a_namespace_that_goes_is_left_in_peace(cluster, kubectl, account):
+    """Its children are deleted one by one while the object still stands: nothing is made anew, nothing is said."""
+    with fresh_namespace(kubectl) as namespace, running_operator(account, watch_namespaces=namespace) as operator:
+        await cluster.apply(make_object("digits", namespace))
+        await wait_child(cluster, namespace, "Job/")
+        await cluster.apply(make_blocker(namespace))
+        kubectl.run("delete", "namespace", namespace, "--wait=false")
+
+        async def has_refused():
+            return 'code="403",kind="Job",verb="PATCH"' in operator.get("/metrics")
+
+        owner = ref_of(make_object("digits", namespace))
+        kubectl.run("delete", "job", "--all", "-n", namespace, "--wait=false")
+        await until("a Job was refused or the object went", lambda: either(has_refused, gone(cluster, owner)))
+        body = await cluster.get(owner)
+        assert body is None or body["status"]["phase"] != "Stalled"
+        blocker = make_blocker(namespace)
+        del blocker["metadata"]["finalizers"]
+        await cluster.apply(blocker)
+
+
+def make_blocker(namespace):
+    """Keeps a namespace in its terminating state."""
+    metadata = {"name": "blocker", "namespace": namespace, "finalizers": ["pilotfish.dev/test"]}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+
+
+def gone(cluster, ref):
+    async def probe():
+        return await cluster.get(ref) is None
+
+    return probe
+
+
+async def either(*probes):
+    return any([await probe() for probe in probes])
 
 
 async def test_when_the_leader_dies_another_takes_over(cluster, account, namespace):

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from testbed.kubectl import ROOT, Kubectl
+from testbed.kubectl import ROOT, Kubectl, KubectlError, wait_for
 
 from pilotfish.adapters.connection import connect
 from pilotfish.adapters.kube import KubeCluster
@@ -25,7 +25,16 @@ def make_kubectl(kubeconfig: Path) -> Kubectl:
 def install_crd(kubectl: Kubectl) -> None:
     """Apply the CRD and wait until the API server serves it."""
     kubectl.run("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    kubectl.run("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CRD))
+
+    def is_served() -> bool:
+        # kubectl's own `wait` fails on a CRD so new that it has no conditions.
+        try:
+            kubectl.run("get", "modeldeployments.pilotfish.dev", "--all-namespaces")
+        except KubectlError:
+            return False
+        return True
+
+    wait_for("the CRD is served", is_served, seconds=60)
 
 
 @contextmanager

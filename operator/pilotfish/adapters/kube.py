@@ -184,15 +184,17 @@ def _answer(status: int, text: bytes, headers: Mapping[str, str]) -> dict[str, A
     message = " ".join(str(body.get("message") or f"HTTP {status} from the API server").split())[:MESSAGE_LIMIT]
     if status == 410:  # noqa: PLR2004 - Gone
         raise Gone(message)
-    if status == 422 and _names_uid(body):  # noqa: PLR2004 - Unprocessable Entity
+    if status == 422 and _has_cause(body, field="metadata.uid"):  # noqa: PLR2004 - Unprocessable Entity
+        # An apply met an object with another uid: the server calls that an invalid change of metadata.uid.
         raise Conflict(message)
+    if status == 403 and _has_cause(body, reason="NamespaceTerminating"):  # noqa: PLR2004 - Forbidden
+        raise NotFound(message)
     raise _ERRORS.get(status, ClusterError)(message, retry_after=_retry_after(body, headers))
 
 
-def _names_uid(body: Mapping[str, Any]) -> bool:
-    """Whether an apply met an object with another uid: the server calls that an invalid change of metadata.uid."""
+def _has_cause(body: Mapping[str, Any], **wanted: str) -> bool:
     causes = (body.get("details") or {}).get("causes") or ()
-    return any(cause.get("field") == "metadata.uid" for cause in causes)
+    return any(cause.get(key) == value for cause in causes for key, value in wanted.items())
 
 
 def _retry_after(body: Mapping[str, Any], headers: Mapping[str, str]) -> float | None:

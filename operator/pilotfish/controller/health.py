@@ -44,7 +44,7 @@ def limit(what: str, *, value: Callable[[], float], seconds: float) -> Check:
 
 @asynccontextmanager
 async def serving(health: Health, *, address: str, port: int) -> AsyncIterator[int]:
-    """Serve /healthz, /readyz and /metrics; gives the port."""
+    """Serve /healthz, /readyz and /metrics; gives the port. An empty address means all interfaces."""
     app = web.Application()
     app.router.add_get("/healthz", health.healthz)
     app.router.add_get("/readyz", health.readyz)
@@ -52,7 +52,7 @@ async def serving(health: Health, *, address: str, port: int) -> AsyncIterator[i
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, address, port).start()
+        await web.TCPSite(runner, address or None, port).start()
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()

@@ -15,7 +15,7 @@ from pilotfish.controller.loop import Outcome, Result
 from pilotfish.core import Apply, Observed, Plan, Policy
 from pilotfish.core.invalid import plan_for_refusal
 from pilotfish.core.objects import condition_is_true, ref_of
-from pilotfish.ports import Body, Clock, Cluster, ClusterError, Conflict, Forbidden, Invalid
+from pilotfish.ports import Body, Clock, Cluster, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from pilotfish.telemetry import metrics
 from pilotfish.telemetry.logs import logger
 
@@ -132,6 +132,9 @@ def _failed(error: ClusterError) -> Outcome:
         log.debug("the object changed during the pass", error=str(error))
         return Outcome(result=Result.REQUEUE)
     metrics.RECONCILE_ERRORS.labels(error=kind).inc()
+    if isinstance(error, NotFound):
+        log.info("the object or its namespace is going away", error=str(error))
+        return Outcome(result=Result.ERROR)
     if isinstance(error, Invalid):
         log.error("the API server refuses what the pass wrote", error=str(error))
         return Outcome(result=Result.TERMINAL)
