@@ -154,7 +154,7 @@ def _check_external(path: Path, tensor: Any) -> None:
     if not location or pure.is_absolute() or ".." in pure.parts or file.is_symlink():
         raise OptimizerError(
             Reason.UNSAFE_MODEL,
-            f"{path.name} reads the tensor {tensor.name!r} from {location!r}, outside its folder; keep its data beside it",
+            f"{path.name} reads {tensor.name!r} from {location!r}, outside its folder; keep its data beside it",
         )
     if not file.is_file():
         raise OptimizerError(

@@ -26,7 +26,9 @@ class Runner(Protocol):
 class LoadedModel:
     """The original, ready to answer and to be converted.
 
-    `onnx` and `torchscript` are the original's own file when it is of that kind, `module` the torch module when it came from PyTorch.
+    `onnx` and `torchscript` are the original's own file when it is of that kind, `module` the torch module of one that
+    came from PyTorch.
+    from PyTorch.
     `bounds` says for an integer input which values are below which number.
     """
 
