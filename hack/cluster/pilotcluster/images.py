@@ -40,7 +40,7 @@ def full_name(image: str) -> str:
 def load(layout: Layout, images: Sequence[str], *, holder: int, address: str) -> None:
     """Load every image whose content the node does not have yet. Raises ClusterError for one that is not built."""
     client = tools.containerd_folder() / "ctr"
-    record = layout.folder / "images.json"
+    record = layout.images / "loaded.json"
     known: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     present = set(ctr(holder, client, "images", "list", "--quiet").split())
     wanted = {image: image_id(image) for image in images}
@@ -90,7 +90,7 @@ def image_id(image: str) -> str:
 
 @contextmanager
 def registry(layout: Layout, address: str) -> Iterator[str]:
-    """A registry on a free port of this address, as host:port."""
+    """A registry on this address, as host:port."""
     storage = cache_root() / "registry"
     if size_of(storage) > MAX_REGISTRY_BYTES:
         say(f"  {storage} holds more than {MAX_REGISTRY_BYTES // 2**30} GiB of old layers: starting a new one")

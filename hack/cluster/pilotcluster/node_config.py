@@ -148,7 +148,7 @@ def make_containerd_config(layout: Layout, *, runc: str, registry: str) -> str:
     """Settings of containerd; `registry` is the folder of its per-registry host files."""
     folders = ", ".join(f'"{folder}"' for folder in CNI_FOLDERS)
     return f"""version = 3
-root = "{layout.folder / "containerd"}"
+root = "{layout.images}"
 state = "/run/containerd"
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 

@@ -60,6 +60,11 @@ class Layout:
         """Folders that answer claims of the default storage class."""
         return self.folder / "volumes"
 
+    @property
+    def images(self) -> Path:
+        """What containerd keeps. The default cluster's images outlive it, unpacked, because 5 GB take minutes."""
+        return cache_root() / "containerd" if self.name == DEFAULT_NAME else self.folder / "containerd"
+
     def certificate(self, name: str) -> Path:
         """Path of a certificate."""
         return self.certificates / f"{name}.crt"
