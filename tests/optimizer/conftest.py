@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from pilotfish.optimizer import job as job_module
 from pilotfish.optimizer.benchmark import BenchmarkPlan
 from pilotfish.optimizer.local import run_local
 
-sys.modules.setdefault("triton", None)  # the folder tests/triton is on the path and is no GPU compiler
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 QUICK = BenchmarkPlan(rounds=1, extra_rounds=0, min_runs=3, min_seconds=0.01, max_seconds=0.2)

@@ -1,0 +1,43 @@
+"""The optimizer's artifacts on a real tritonserver: every family over HTTP and gRPC, compared with PyTorch."""
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
+
+from support.families import SOURCES, Optimized, optimize
+from support.infer import grpc, http
+from support.triton import Flavour
+
+pytestmark = [pytest.mark.triton, pytest.mark.torch, pytest.mark.slow]
+
+
+def _ask(client, module, name: str, done: Optimized, call: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    tensors = []
+    for spec in done.message.signature.inputs:
+        value = np.atleast_1d(call[spec.name])
+        tensors.append(module.InferInput(spec.name, list(value.shape), spec.dtype))
+        tensors[-1].set_data_from_numpy(value)
+    answer = client.infer(name, tensors, model_version="1")
+    return {t.name: answer.as_numpy(t.name) for t in done.message.signature.outputs}
+
+
+def _serve_and_compare(start_triton, name: str, done: Optimized, flavour: Flavour) -> None:
+    server = start_triton(done.repository, flavour=flavour).wait_ready(name, seconds=180)
+    for call in done.source.calls:
+        expected = done.source.answer(call)
+        for client, module in ((http(server), triton_http), (grpc(server), triton_grpc)):
+            for output, value in _ask(client, module, name, done, call).items():
+                np.testing.assert_allclose(value, expected[output], rtol=1e-3, atol=1e-4, err_msg=output)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_onnx_artifacts(name, tmp_path, start_triton):
+    done = optimize(name, tmp_path / "work", formats=["ONNX"], precisions=["FP32"])
+    _serve_and_compare(start_triton, name, done, Flavour.ONNX)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "lstm", "transformer"])
+def test_torchscript_artifacts(name, tmp_path, start_triton):
+    done = optimize(name, tmp_path / "work", formats=["TorchScript"], precisions=["FP32"])
+    _serve_and_compare(start_triton, name, done, Flavour.TORCH)
