@@ -10,7 +10,15 @@ from urllib.parse import urlsplit
 
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError
-from pilotfish.optimizer.remotes import FsspecRemote, HttpRemote, LocalRemote, Remote, safe_relative, translated
+from pilotfish.optimizer.remotes import (
+    FsspecRemote,
+    HttpRemote,
+    LocalRemote,
+    Remote,
+    check_status,
+    safe_relative,
+    translated,
+)
 
 SCHEMES = ("file", "pvc", "http", "https", "s3", "gs", "az", "hf")
 _ADAPTERS = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
@@ -127,14 +135,14 @@ def _hub_remote(uri: str, keys: dict[str, str]) -> Remote:
         )
     repo, revision, folder = found.group(1), found.group(2), found.group(3) or ""
     token, endpoint = keys.get("HF_TOKEN", False), keys.get("HF_ENDPOINT")
-    with translated(uri), _hub_errors(uri):
+    with translated(uri), hub_errors(uri):
         commit = HfApi(endpoint=endpoint, token=token).model_info(repo, revision=revision).sha
     filesystem = HfFileSystem(endpoint=endpoint, token=token, skip_instance_cache=True)
     remote = FsspecRemote(uri=uri, filesystem=filesystem, root=f"{repo}@{commit}{folder.rstrip('/')}")
     return _WithoutWeightsTwice(remote)
 
 
-class _hub_errors:  # noqa: N801 - used like a function
+class hub_errors:  # noqa: N801 - used like a function
     """Turns the hub client's errors into ours."""
 
     def __init__(self, uri: str) -> None:
@@ -153,6 +161,9 @@ class _hub_errors:  # noqa: N801 - used like a function
                 Reason.SOURCE_NOT_FOUND,
                 f"{self._uri} is not on the hub or not visible without a token; check the name or set HF_TOKEN",
             ) from error
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if name == "HfHubHTTPError" and status is not None:
+            check_status(status, uri=self._uri)
         if name == "GatedRepoError":
             raise OptimizerError(
                 Reason.SOURCE_FORBIDDEN, f"{self._uri} is gated; accept its terms and set HF_TOKEN in the credentials"

@@ -153,11 +153,12 @@ class HttpRemote:
             raise OptimizerError(
                 Reason.SOURCE_UNREACHABLE, f"cannot reach {self.uri} ({type(error).__name__}); check host and network"
             ) from error
-        _check_status(reply.status_code, uri=self.uri)
+        check_status(reply.status_code, uri=self.uri)
         return reply
 
 
-def _check_status(status: int, *, uri: str) -> None:
+def check_status(status: int, *, uri: str) -> None:
+    """Raise the OptimizerError that an HTTP status means; nothing for 200 and 206."""
     if status in {200, 206}:
         return
     if status in {404, 410}:
