@@ -1,0 +1,107 @@
+"""hf:// against a server that speaks the hub's protocol: pinned to a commit, without the weights that come twice."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+
+from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.fetch import Limits, fetch
+from pilotfish.optimizer.open_remote import Places, open_remote
+from pilotfish.optimizer.progress import FETCH_STAGES, Progress
+
+COMMIT = "a" * 40
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": b"safe" * 1000,
+    "pytorch_model.bin": b"pickle",
+    "sub/vocab.txt": b"a b",
+}
+
+
+class Hub(BaseHTTPRequestHandler):
+    def _answer(self):
+        path = urlsplit(self.path).path
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if path.startswith("/api/models/org/gated"):
+            return self.send_error(403)
+        if path in {
+            "/api/models/org/name",
+            f"/api/models/org/name/revision/{COMMIT}",
+            "/api/models/org/name/revision/v1",
+        }:
+            return self._send(json.dumps({"id": "org/name", "sha": COMMIT, "siblings": []}).encode())
+        if path.startswith(f"/api/models/org/name/tree/{COMMIT}"):
+            rows = [{"type": "file", "path": p, "size": len(d), "oid": p} for p, d in FILES.items()]
+            return self._send(json.dumps(rows).encode())
+        if path.startswith(f"/api/models/org/name/paths-info/{COMMIT}"):
+            return self._send(b"[]")
+        if path.startswith(f"/org/name/resolve/{COMMIT}/"):
+            return self._send(FILES[path.removeprefix(f"/org/name/resolve/{COMMIT}/")])
+        return self.send_error(404)
+
+    do_GET = do_POST = do_HEAD = _answer  # noqa: N815 - http.server finds them by these names
+
+    def _send(self, body):
+        ranged = self.headers.get("Range")
+        whole = len(body)
+        if ranged:
+            first, _, last = ranged.removeprefix("bytes=").partition("-")
+            body = body[int(first) : int(last) + 1 if last else None]
+        self.send_response(206 if ranged else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", '"e"')
+        if ranged:
+            self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{whole}")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    keys = tmp_path_factory.mktemp("keys")
+    (keys / "HF_ENDPOINT").write_text(f"http://127.0.0.1:{http.server_port}")
+    yield Places(credentials=keys)
+    http.shutdown()
+    http.server_close()
+
+
+def _get(uri, store, places):
+    progress = Progress(FETCH_STAGES)
+    with progress.stage("fetch"):
+        return fetch(
+            lambda: open_remote(uri, places),
+            uri=uri,
+            store=store,
+            digest=None,
+            limits=Limits(attempts=1),
+            progress=progress,
+        )
+
+
+@pytest.mark.parametrize("uri", ["hf://org/name", "hf://org/name@v1"])
+def test_a_repository_is_fetched_without_its_pickles(uri, places, tmp_path):
+    fetched = _get(uri, tmp_path, places)
+    found = {p.relative_to(fetched.path).as_posix(): p.read_bytes() for p in fetched.path.rglob("*") if p.is_file()}
+    assert found == {name: data for name, data in FILES.items() if not name.endswith(".bin")}
+
+
+@pytest.mark.parametrize(("uri", "reason"), [
+    ("hf://org/other", Reason.SOURCE_NOT_FOUND), ("hf://org/name@v9", Reason.SOURCE_NOT_FOUND),
+    ("hf://org/gated", Reason.SOURCE_FORBIDDEN),
+])  # fmt: skip
+def test_what_the_hub_refuses(uri, reason, places, tmp_path):
+    with pytest.raises(OptimizerError) as caught:
+        _get(uri, tmp_path, places)
+    assert caught.value.reason is reason
