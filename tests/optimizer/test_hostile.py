@@ -261,6 +261,7 @@ def test_a_checkpoint_with_code_is_not_run(local):
     assert "mkdir" in _refused(local, Reason.UNSAFE_MODEL, model)
 
 
+ONNX_ONLY = {"formats": ["ONNX"]}
 SIGNATURE = {"inputs": [{"name": "image", "dtype": "FP32", "shape": [3, 32, 32]}]}
 
 
@@ -309,14 +310,14 @@ def _node(*path):
 @pytest.mark.torch
 def test_a_clean_pt2_is_taken(local, exported):
     (local.folder / "m.pt2").write_bytes((exported / "clean.pt2").read_bytes())
-    assert local.run({"uri": "m.pt2"}).signature.batched
+    assert local.run({"uri": "m.pt2"}, optimization=ONNX_ONLY).signature.batched
 
 
 @pytest.mark.torch
 def test_a_pt2_with_pickled_inputs_needs_trust(local, exported):
     (local.folder / "m.pt2").write_bytes((exported / "raw.pt2").read_bytes())
     assert "sample inputs" in _refused(local, Reason.UNSAFE_MODEL, {"uri": "m.pt2"})
-    assert local.run({"uri": "m.pt2", "trust": "Executable"}).signature.batched
+    assert local.run({"uri": "m.pt2", "trust": "Executable"}, optimization=ONNX_ONLY).signature.batched
 
 
 @pytest.mark.torch
@@ -350,7 +351,7 @@ def test_a_pt2_that_would_run_code_is_refused_before_it_is_opened(local, exporte
 def test_python_source_in_a_pt2_never_reaches_the_loader(local, exported):
     guard = f"__import__('os').mkdir('{local.folder / 'bitten'}')"
     _rewrite(exported / "clean.pt2", local.folder / "m.pt2", _edit(("guards_code",), [guard]))
-    assert local.run({"uri": "m.pt2"}).signature.batched
+    assert local.run({"uri": "m.pt2"}, optimization=ONNX_ONLY).signature.batched
     assert not (local.folder / "bitten").exists()
 
 
@@ -375,6 +376,19 @@ def test_torchscript_needs_trust(local):
     assert {c.variant: c.verdict.value for c in message.summary.candidates} == {
         "onnx-fp32": "Accepted", "torchscript-fp32": "Accepted",
     }  # fmt: skip
+
+
+@pytest.mark.torch
+def test_torchscript_that_may_only_be_served_as_onnx(local):
+    import torch
+
+    torch.jit.save(torch.jit.script(torch.nn.Linear(4, 2).eval()), local.folder / "m.pt")
+    signature = {"inputs": [{"name": "input", "dtype": "FP32", "shape": [4]}]}
+    message = local.run(
+        {"uri": "m.pt", "trust": "Executable", "signature": signature}, optimization={"formats": ["ONNX"]}
+    )
+    assert [c.variant for c in message.summary.candidates] == ["onnx-fp32"]
+    assert float(message.summary.baseline_latency_ms) > 0
 
 
 @pytest.mark.torch

@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from pilotfish.api.report import InstallInput, OptimizerReason, Outcome
+from pilotfish.optimizer import candidates
 from pilotfish.optimizer.digest import folder_digest, hash_folder
 from support.onnx_models import mlp_answers, save_mlp
 
@@ -177,3 +178,30 @@ def test_the_light_image_imports_neither_torch_nor_transformers(command):
     if command == "optimize":
         check += "import pilotfish.optimizer.pipeline, pilotfish.optimizer.local\n"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_a_candidate_that_does_not_load_has_failed_and_no_more(pod, monkeypatch):
+    save_mlp(pod.source / "model.onnx")
+    pod.job({"uri": "pvc://claim/model.onnx"}, optimization={"precisions": ["FP32", "INT8"]})
+    real = candidates.to_int8_dynamic
+
+    def broken(source, target):
+        real(source, target)
+        target.write_bytes(target.read_bytes()[:-50])
+
+    monkeypatch.setattr(candidates, "to_int8_dynamic", broken)
+    assert pod.command("fetch")[0] == 0
+    code, message = pod.command("optimize")
+    rows = {c.variant: c for c in message.summary.candidates}
+    assert (code, rows["onnx-fp32"].verdict.value, rows["onnx-int8-dynamic"].verdict.value) == (0, "Accepted", "Failed")
+    assert "does not load" in rows["onnx-int8-dynamic"].reason
+
+
+def test_a_conversion_that_fails_leaves_the_plain_one_and_says_so(pod, monkeypatch):
+    save_mlp(pod.source / "model.onnx")
+    pod.job({"uri": "pvc://claim/model.onnx"}, optimization={"precisions": ["INT8"]})
+    monkeypatch.setattr(candidates, "to_int8_dynamic", _raise(ValueError("cannot be quantized")))
+    assert pod.command("fetch")[0] == 0
+    code, message = pod.command("optimize")
+    assert (code, message.summary.winner) == (0, "onnx-fp32")
+    assert "cannot be quantized" in {c.variant: c.reason for c in message.summary.candidates}["onnx-int8-dynamic"]

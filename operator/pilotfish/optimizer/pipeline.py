@@ -36,6 +36,7 @@ from pilotfish.optimizer.summary import make_message
 from pilotfish.optimizer.tensors import Array, sample_count
 from pilotfish.optimizer.verify import reference_problem
 from pilotfish.optimizer.worker import Subject, run_all
+from pilotfish.optimizer.workers import KILLED, Worker, WorkerError
 
 DEFAULT_MAX_BATCH = 8
 
@@ -89,6 +90,10 @@ def optimize(run: Run) -> TerminationMessage:
         return _compete(run, ready)
     except OSError as error:
         raise from_os_error(error, doing="writing the artifact") from error
+    except WorkerError as error:
+        out_of_memory = str(error).startswith(KILLED)
+        reason = OptimizerReason.OPTIMIZER_OUT_OF_MEMORY if out_of_memory else OptimizerReason.INTERNAL_ERROR
+        raise OptimizerError(reason, f"the original could not be measured: {error}") from error
 
 
 def _prepare(run: Run) -> _Prepared:
@@ -146,24 +151,36 @@ def _compete(run: Run, ready: _Prepared) -> TerminationMessage:
         folder=run.work / "candidates",
         max_batch=ready.max_batch,
     )
-    with run.progress.stage("convert"):
-        built = build_candidates(shop, say=lambda v: run.progress.step(0.5, f"building {v}", force=True))
     with ExitStack() as stack:
         prover = Prover(ready, spec=run.job.optimization, work=run.work, stack=stack)
+        original = _start_original(run, ready, prover)
+        with run.progress.stage("convert"):
+            built = build_candidates(shop, say=lambda v: run.progress.step(0.5, f"building {v}", force=True))
         with run.progress.stage("verify", f"{sample_count(ready.samples.inputs)} samples against the original"):
             proofs = [prover.prove(b, run.progress) for b in built]
         with run.progress.stage(
             "benchmark", f"{ready.threads} threads, batch {', '.join(map(str, ready.batch_sizes))}"
         ):
-            measured = _measure(run, ready, proofs, prover)
+            measured = _measure(run, ready, proofs, prover=prover, original=original)
     return _conclude(run, ready, proofs, measured)
 
 
-def _measure(run: Run, ready: _Prepared, proofs: list[Proof], prover: Prover) -> dict[str, Measured]:
+def _start_original(run: Run, ready: _Prepared, prover: Prover) -> Worker | None:
+    """A worker with the original, loading while candidates are built; None where a candidate may be the original."""
+    if ready.model.onnx is not None or ready.model.torchscript is not None:
+        return None
+    return prover.start(_original_subject(run, ready, prover))
+
+
+def _measure(
+    run: Run, ready: _Prepared, proofs: list[Proof], *, prover: Prover, original: Worker | None
+) -> dict[str, Measured]:
     workers = {p.variant: p.worker for p in proofs if p.worker is not None}
-    same = next((p.variant for p in proofs if p.worker is not None and p.built.is_original), None)  # type: ignore[union-attr]
+    same = next(
+        (p.variant for p in proofs if p.worker and isinstance(p.built, Candidate) and p.built.is_original), None
+    )
     if same is None:
-        workers[ready.model.variant] = prover.start(_original_subject(run, ready, prover))
+        workers[ready.model.variant] = original or prover.start(_original_subject(run, ready, prover))
     figures = benchmark(workers, batch_sizes=ready.batch_sizes, plan=run.plan, progress=run.progress)
     if same is not None:  # the served bytes are the original's own: one measurement, a speed-up of exactly 1
         figures[ready.model.variant] = figures[same]
@@ -171,14 +188,12 @@ def _measure(run: Run, ready: _Prepared, proofs: list[Proof], prover: Prover) ->
 
 
 def _original_subject(run: Run, ready: _Prepared, prover: Prover) -> Subject:
-    kind = "onnx" if ready.model.onnx is not None else "original"
     source = {
         "format": ready.found.format.value,
         "pack": str(ready.found.pack) if ready.found.pack else None,
         "spec": run.job.model.to_wire(),
     }
-    path = ready.model.onnx if ready.model.onnx is not None else ready.found.path
-    return prover.subject(kind, path, source=source)
+    return prover.subject("original", ready.found.path, source=source)
 
 
 def _conclude(run: Run, ready: _Prepared, proofs: list[Proof], measured: dict[str, Measured]) -> TerminationMessage:

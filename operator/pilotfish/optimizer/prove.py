@@ -120,15 +120,14 @@ class Prover:
         progress.step(0.5, f"{built.variant} on {len(next(iter(self._samples.inputs.values())))} samples", force=True)
         kind = "onnx" if built.format is ArtifactFormat.ONNX else "torchscript"
         source = {"inputs": [t.to_wire() for t in self._model.signature.inputs]}
-        try:
-            worker = Worker(self.subject(kind, built.file, source=source), work=self._work)
-        except WorkerError as error:
-            return Proof(built=built, verdict=Verdict.FAILED, reason=one_line(f"it does not load: {error}", limit=300))
+        worker = Worker(self.subject(kind, built.file, source=source), work=self._work)
         try:
             proof = self._examine(built, worker)
         except WorkerError as error:
             worker.close()
-            return Proof(built=built, verdict=Verdict.FAILED, reason=one_line(f"it does not run: {error}", limit=300))
+            return Proof(
+                built=built, verdict=Verdict.FAILED, reason=one_line(f"it does not load or run: {error}", limit=300)
+            )
         if proof.worker is None:
             worker.close()
         else:

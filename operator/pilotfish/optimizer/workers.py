@@ -1,4 +1,7 @@
-"""The parent's side of a worker: start it, ask it, and turn its death into a sentence."""
+"""The parent's side of a worker: start it, ask it, and turn its death into a sentence.
+
+Starting returns at once: the worker loads its libraries and its model while the parent goes on.
+"""
 
 import json
 import os
@@ -6,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +19,8 @@ from safetensors.numpy import load_file
 
 from pilotfish.optimizer.tensors import Array
 from pilotfish.optimizer.worker import Subject
+
+KILLED = "the runtime was killed"
 
 
 class WorkerError(Exception):
@@ -35,11 +41,9 @@ class Worker:
             text=True,
             env=_environment(subject.threads),
         )
-        try:
-            self.runtime = str(self._ask(asdict(subject))["runtime"])
-        except BaseException:
-            self.close()
-            raise
+        self._runtime = ""
+        with suppress(BrokenPipeError):  # it has ended already: the first request says why
+            self._send(asdict(subject))
 
     def __enter__(self) -> Self:
         """The worker itself."""
@@ -50,6 +54,13 @@ class Worker:
     ) -> None:
         """End the process."""
         self.close()
+
+    @property
+    def runtime(self) -> str:
+        """What computes in there. The first use waits for the model; raises WorkerError when it does not load."""
+        if not self._runtime:
+            self._runtime = str(self._receive()["runtime"])
+        return self._runtime
 
     def run(self, *, batch: int, pad_to: int = 0) -> dict[str, Array]:
         """All samples through the model in calls of `batch`, optionally padded; raises WorkerError."""
@@ -70,17 +81,23 @@ class Worker:
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
-            if stream is not None:
-                stream.close()
+            with suppress(BrokenPipeError):
+                if stream is not None:
+                    stream.close()
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        writer, reader = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
-        try:
-            writer.write(json.dumps(request) + "\n")
-            writer.flush()
-            line = reader.readline()
-        except BrokenPipeError:
-            line = ""
+        _ = self.runtime  # loaded, or its reason raised
+        with suppress(BrokenPipeError):
+            self._send(request)
+        return self._receive()
+
+    def _send(self, request: dict[str, Any]) -> None:
+        writer = cast("IO[str]", self._process.stdin)
+        writer.write(json.dumps(request) + "\n")
+        writer.flush()
+
+    def _receive(self) -> dict[str, Any]:
+        line = cast("IO[str]", self._process.stdout).readline()
         if not line:
             raise WorkerError(self._last_words())
         return cast("dict[str, Any]", json.loads(line))
@@ -89,8 +106,10 @@ class Worker:
         code = self._process.wait()
         self._errors.seek(0)
         lines = [text for text in self._errors.read().decode(errors="replace").splitlines() if text.strip()]
+        if code == -signal.SIGKILL:
+            return f"{KILLED}, most likely out of memory; raise spec.optimization.resources.memory"
         if code < 0:
-            return f"the runtime was killed by {signal.Signals(-code).name}"
+            return f"the runtime was ended by {signal.Signals(-code).name}"
         return lines[-1] if lines else f"the runtime ended with exit code {code}"
 
 
