@@ -1,9 +1,9 @@
 """A client that asks a served model all the time and counts: who answered, what failed, what was wrong.
 
 Runs inside the cluster (tritonclient and numpy are all it needs). Three connections, each the way real clients do it:
-HTTP kept alive and renewed every few seconds (Triton never ends one itself, so a client that keeps it for ever loses the
-request during which its pod goes), HTTP with a new connection for each request, and one long-lived gRPC channel. Every
-second it prints one JSON line of totals, and a last one when it is told to stop.
+HTTP kept alive and renewed every few seconds (Triton never ends one itself, so a client that keeps it for ever loses
+the request during which its pod goes), HTTP with a new connection for each request, and one long-lived gRPC channel.
+Every second it prints one JSON line of totals, and a last one when it is told to stop.
 
 cases.npz holds `input:<name>` arrays and, for each version v of the model, `expected:<v>:<output>` arrays.
 """

@@ -1,7 +1,4 @@
-"""Every model family through the optimizer, with inputs it has not seen and PyTorch's own answers to them.
-
-Imports nothing heavy at module level but what `support.models` needs.
-"""
+"""Every model family through the optimizer, with inputs it has not seen and PyTorch's own answers to them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
-
-from support.models import train_cnn, train_lstm, train_mlp, train_transformer
-
-import torch  # isort: skip  # after support.models, which keeps the folder tests/triton from passing for the compiler
 
 import pilotfish
 from pilotfish.api.report import TerminationMessage
 from pilotfish.optimizer.benchmark import BenchmarkPlan
 from pilotfish.optimizer.local import run_local
+from support.models import train_cnn, train_lstm, train_mlp, train_transformer
 
 QUICK = BenchmarkPlan(rounds=1, extra_rounds=0, min_runs=3, min_seconds=0.01, max_seconds=0.2)
 

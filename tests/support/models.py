@@ -4,17 +4,14 @@ Every trainer returns (model, example input, X_test, y_test): the model in evalu
 X_test float32 in the model's input shape, y_test int64 class numbers. Equal seeds give equal weights on one machine.
 """
 
-import sys
 from functools import cache
 from typing import Any
 
-sys.modules.setdefault("triton", None)  # type: ignore[arg-type]  # tests/triton is on the path and is no GPU compiler
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from sklearn.datasets import load_digits  # noqa: E402
-from sklearn.model_selection import train_test_split  # noqa: E402
-from torch import nn  # noqa: E402
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import nn
 
 SEED = 7
 Trained = tuple[nn.Module, torch.Tensor, np.ndarray[Any, Any], np.ndarray[Any, Any]]
