@@ -7,14 +7,12 @@ import zipfile
 
 import numpy as np
 import pytest
-
-from support.models import train_mlp  # first: it keeps the folder tests/triton from passing for the compiler
-
-import torch  # isort: skip
+import torch
 
 import pilotfish
 from pilotfish.optimizer.pt2_scan import write_clean
 from pilotfish.optimizer.samples import read_samples
+from support.models import train_mlp
 
 pytestmark = pytest.mark.torch
 
