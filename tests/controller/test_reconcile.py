@@ -153,7 +153,7 @@ async def test_an_error_stops_the_pass_at_once(cluster):
     ("error", "reason"),
     [
         (Forbidden('jobs "x" is forbidden: exceeded quota: q, requested: 1, used: 1'), "QuotaExceeded"),
-        (Invalid("spec.size: Invalid value"), "InternalError"),
+        (Invalid("spec.size: Invalid value"), "ChildRefused"),
     ],
 )
 async def test_a_refused_child_is_said_in_status_once(cluster, error, reason):

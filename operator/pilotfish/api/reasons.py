@@ -33,6 +33,7 @@ class Reason(StrEnum):
     QUOTA_EXCEEDED = "QuotaExceeded"
     PODS_NOT_CREATED = "PodsNotCreated"
     CREDENTIALS_MISSING = "CredentialsMissing"
+    CHILD_REFUSED = "ChildRefused"
     CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
     POD_EVICTED = "PodEvicted"
     # Pods that start and fail

@@ -27,7 +27,7 @@ def plan_for_refusal(observed: Observed, *, child: str, sentence: str, now: date
     advice = "free or raise the quota of the namespace" if quota else "the operator tries again"
     return stalled(
         observed,
-        reason=Reason.QUOTA_EXCEEDED if quota else Reason.INTERNAL_ERROR,
+        reason=Reason.QUOTA_EXCEEDED if quota else Reason.CHILD_REFUSED,
         message=one_line(f"The API server refuses {child}: {sentence}; {advice}"),
         now=now,
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pilotfish import names
+from pilotfish.api.base import parse_duration
 from pilotfish.api.reasons import Reason
 from pilotfish.core.drift import apply_if_needed
 from pilotfish.core.failures import Finding, find_in_deployment, missed_deadline, parse_time
@@ -15,7 +16,6 @@ from pilotfish.core.revision import keep_record
 from pilotfish.core.scope import Scope
 from pilotfish.resources.deployment import with_scale
 from pilotfish.resources.revision import RevisionRecord
-from pilotfish.resources.units import parse_duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pilotfish import names
+from pilotfish.api.base import parse_duration
 from pilotfish.api.model_config import ServingConfig, render_model_config
 from pilotfish.api.report import Backend, ModelSignature
 from pilotfish.api.serving import ServingSpec
@@ -10,7 +11,7 @@ from pilotfish.names import Component
 from pilotfish.resources.meta import Owner, make_metadata
 from pilotfish.resources.pods import compute_for
 from pilotfish.resources.policy import Policy
-from pilotfish.resources.units import parse_duration, whole_cores
+from pilotfish.resources.units import whole_cores
 
 CONFIG_KEY = "config.pbtxt"
 

@@ -35,6 +35,7 @@ MODELS_MOUNT = "/models"
 CONFIG_MOUNT = "/config"
 ADMIN_KEY_ENV = "PILOTFISH_ADMIN_KEY"
 _STOP_MARGIN_SECONDS = 5
+_MOST_EXIT_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,4 +183,5 @@ def _stopping(serving: ServingSpec, policy: Policy) -> tuple[int, TritonDrain]:
     grace = whole_seconds(serving.termination_grace_period)
     pre_stop = min(int(policy.pre_stop.total_seconds()), grace // 2)
     rest = max(1, grace - pre_stop - _STOP_MARGIN_SECONDS)
-    return pre_stop, TritonDrain(exit_timeout_seconds=rest, grpc_connection_grace_seconds=rest)
+    # A client that keeps an idle HTTP connection for ever holds Triton until this runs out.
+    return pre_stop, TritonDrain(exit_timeout_seconds=min(rest, _MOST_EXIT_SECONDS), grpc_connection_grace_seconds=rest)

@@ -2,11 +2,10 @@
 
 import math
 import re
-from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+from pilotfish.api.base import parse_duration
+
 _SUFFIXES = {
     "m": Decimal("0.001"),
     "": Decimal(1),
@@ -14,14 +13,6 @@ _SUFFIXES = {
     **{letter: Decimal(1024) ** power for power, letter in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), start=1)},
 }
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
-
-
-def parse_duration(text: str) -> timedelta:
-    """`1h30m` as a timedelta. Raises ValueError for anything that is not a duration."""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"duration {text!r} is not a number with a unit; write for example 90s or 1h30m")
-    return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
 
 
 def whole_seconds(text: str, *, least: int = 1) -> int:
