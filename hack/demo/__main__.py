@@ -1,5 +1,6 @@
 """From nothing to a served model: `make demo`. Shows what it does and what it waits for; `make down` removes it all."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 import yaml
 from testbed.client_pod import ClientPod
-from testbed.kubectl import CLUSTER, ROOT, Kubectl
+from testbed.kubectl import CLUSTER, ROOT, Kubectl, wait_for
 from testbed.manifests import make_namespace, make_store
 from testbed.operator import IMAGES, install_operator
 from testbed.store import pack_cases, upload
@@ -28,9 +29,14 @@ def say(text: str) -> None:
 
 
 def train(version: str, seed: int) -> Path:
-    """Train and pack the digits network with the example's own script."""
+    """Train and pack the digits network with the example's own script, or keep what an earlier run packed."""
     out = WORK / "digits" / version
-    subprocess.run([sys.executable, str(EXAMPLES / "train_digits.py"), str(out), "--seed", str(seed)], check=True)
+    if not (out / "model.pt2").exists():
+        command = [sys.executable, str(EXAMPLES / "train_digits.py"), str(out), "--seed", str(seed)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"pilotfish: {' '.join(command)} failed:\n{done.stderr}")
+        say(f"  {version}: {done.stdout.strip()}")
     return out
 
 
@@ -75,6 +81,7 @@ def apply_example(kubectl: Kubectl, name: str, uri: str | None = None) -> None:
 
 def main() -> None:
     """The whole story."""
+    logging.disable(logging.WARNING)  # torch tells everybody without a GPU compiler that there is none
     kubectl = bring_up()
     say("Training: two versions of a CNN that reads digits")
     packed = {"v1": train("v1", 0), "v2": train("v2", 1)}
@@ -98,7 +105,13 @@ def main() -> None:
     say("Update: digits moves to s3://models/digits/v2/")
     apply_example(kubectl, "digits", "s3://models/digits/v2/")
     follow_until_ready(kubectl, "digits", namespace=NAMESPACE, say=say)
-    time.sleep(5)  # lets the client be seen on the new version; nothing depends on it
+    say("The old pods finish their requests and go")
+    selector = "pilotfish.dev/name=digits,pilotfish.dev/component=triton"
+    wait_for(
+        "the old pods to go",
+        lambda: len(kubectl.list("pods", namespace=NAMESPACE, selector=selector)) == 1,
+        seconds=120,
+    )
     totals = client.stop()
 
     say("Done. What was seen:\n")

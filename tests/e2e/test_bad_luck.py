@@ -56,6 +56,8 @@ BAD_UPDATES: dict[str, tuple[dict[str, Any], str]] = {
     "wrong digest": (spec(GOOD, digest=ZERO_DIGEST), "SourceDigestMismatch"),
     "pickle with code": (spec("s3://models/bad/pickle.pt", **STATE_DICT), "UnsafeModel"),
     "not a model": (spec("s3://models/bad/noise.onnx"), "UnknownFormat"),
+    "optimizer out of memory": (spec(GOOD, optimizer_memory="256Mi"), "OptimizerOutOfMemory"),
+    "Triton out of memory": (spec(GOOD, memory="48Mi"), "ServingOutOfMemory"),
     "no GPU free": (spec(GOOD, gpus=9), "InsufficientGPU"),
 }
 
