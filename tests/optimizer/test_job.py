@@ -51,7 +51,7 @@ def test_an_onnx_model_goes_the_whole_way(pod):
     report = json.loads((folder / "report.json").read_text())
     assert report["sampleCount"] == 32
     assert [m["batch"] for m in report["candidates"][0]["measurements"]] == [1]
-    assert report["candidates"][0]["peakMemoryBytes"] > 1e6
+    assert 1e6 < report["candidates"][0]["peakMemoryBytes"] < 3e8  # not the parent's
 
 
 def test_a_finished_recipe_returns_at_once_and_fetches_nothing(pod):

@@ -19,9 +19,9 @@ class BenchmarkPlan:
     """How much is measured. One round of one model at one batch size takes `min_seconds` to `max_seconds`."""
 
     rounds: int = 5
-    extra_rounds: int = 5
+    extra_rounds: int = 3
     min_runs: int = 20
-    min_seconds: float = 0.2
+    min_seconds: float = 0.1
     max_seconds: float = 2.0
 
 

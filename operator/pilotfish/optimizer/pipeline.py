@@ -157,7 +157,7 @@ def _compete(run: Run, ready: _Prepared) -> TerminationMessage:
         with run.progress.stage("convert"):
             built = build_candidates(shop, say=lambda v: run.progress.step(0.5, f"building {v}", force=True))
         with run.progress.stage("verify", f"{sample_count(ready.samples.inputs)} samples against the original"):
-            proofs = [prover.prove(b, run.progress) for b in built]
+            proofs = prover.prove(built, run.progress)
         with run.progress.stage(
             "benchmark", f"{ready.threads} threads, batch {', '.join(map(str, ready.batch_sizes))}"
         ):

@@ -113,25 +113,32 @@ class Prover:
         """A worker that lives until the stack is left."""
         return self._stack.enter_context(Worker(subject, work=self._work))
 
-    def prove(self, built: Candidate | FailedCandidate, progress: Progress) -> Proof:
-        """The verdict on one candidate."""
-        if isinstance(built, FailedCandidate):
-            return Proof(built=built, verdict=Verdict.FAILED, reason=built.reason)
-        progress.step(0.5, f"{built.variant} on {len(next(iter(self._samples.inputs.values())))} samples", force=True)
-        kind = "onnx" if built.format is ArtifactFormat.ONNX else "torchscript"
+    def prove(self, built: list[Candidate | FailedCandidate], progress: Progress) -> list[Proof]:
+        """The verdict on every candidate, in order. All of them load at once, each in its own process."""
         source = {"inputs": [t.to_wire() for t in self._model.signature.inputs]}
-        worker = Worker(self.subject(kind, built.file, source=source), work=self._work)
+        started: list[tuple[Candidate | FailedCandidate, Worker | None]] = []
+        for one in built:
+            if isinstance(one, FailedCandidate):
+                started.append((one, None))
+                continue
+            kind = "onnx" if one.format is ArtifactFormat.ONNX else "torchscript"
+            started.append((one, self.start(self.subject(kind, one.file, source=source))))
+        proofs = []
+        for index, (one, worker) in enumerate(started):
+            progress.step(index / len(built), one.variant, force=True)
+            proofs.append(self._prove_one(one, worker))
+        return proofs
+
+    def _prove_one(self, built: Candidate | FailedCandidate, worker: Worker | None) -> Proof:
+        if isinstance(built, FailedCandidate) or worker is None:
+            return Proof(built=built, verdict=Verdict.FAILED, reason=getattr(built, "reason", None))
         try:
             proof = self._examine(built, worker)
         except WorkerError as error:
-            worker.close()
-            return Proof(
-                built=built, verdict=Verdict.FAILED, reason=one_line(f"it does not load or run: {error}", limit=300)
-            )
+            reason = one_line(f"it does not load or run: {error}", limit=300)
+            proof = Proof(built=built, verdict=Verdict.FAILED, reason=reason)
         if proof.worker is None:
             worker.close()
-        else:
-            self._stack.enter_context(worker)
         return proof
 
     def _examine(self, built: Candidate, worker: Worker) -> Proof:

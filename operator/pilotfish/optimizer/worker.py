@@ -6,7 +6,6 @@ Commands: `run` (a batch of samples through the model, outputs to a file) and `t
 
 import json
 import os
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -120,8 +119,13 @@ def _time(runner: Runner, samples: dict[str, Array], request: dict[str, Any], *,
         if now >= at_most or (now >= ends and len(times) >= request["min_runs"]):
             break
     waited, wall = waiting_seconds() - delay, time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"times": times, "waiting": waited / wall, "peak": peak}
+    return {"times": times, "waiting": waited / wall, "peak": peak_bytes()}
+
+
+def peak_bytes() -> int:
+    """This process's largest resident size. Not getrusage: that starts from the parent's size at the fork."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 def waiting_seconds() -> float:
