@@ -103,11 +103,12 @@ def test_install_of_what_is_not_there(pod):
     assert _install(pod, message, artifact="artifacts/other")[1].reason is OptimizerReason.ARTIFACT_MISSING
 
 
-def test_samples_are_fetched_and_used(pod):
+@pytest.mark.parametrize("claim", ["claim", "another"])
+def test_samples_are_fetched_and_used(pod, claim):
     x = np.random.default_rng(1).standard_normal((40, 16))
-    np.savez(pod.source / "samples.npz", x=x)
+    np.savez((pod.source if claim == "claim" else pod.samples) / "samples.npz", x=x)
     save_mlp(pod.source / "model.onnx")
-    pod.job({"uri": "pvc://claim/model.onnx", "samples": {"uri": "pvc://claim/samples.npz"}})
+    pod.job({"uri": "pvc://claim/model.onnx", "samples": {"uri": f"pvc://{claim}/samples.npz"}})
     assert pod.command("fetch")[0] == 0
     code, message = pod.command("optimize")
     assert (code, message.summary.samples) == (0, "Given")

@@ -35,6 +35,7 @@ from pilotfish.optimizer.errors import OptimizerError, from_os_error
 
 if TYPE_CHECKING:
     from pilotfish.optimizer.fetch import Fetched
+    from pilotfish.optimizer.open_remote import Places
     from pilotfish.optimizer.progress import Progress
 
 _Input = TypeVar("_Input", JobInput, InstallInput)
@@ -52,6 +53,7 @@ class Mounts:
     store: Path
     work: Path
     source: Path
+    samples: Path
     config: Path
     models: Path
     run: Path
@@ -76,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_fetch(mounts: Mounts) -> TerminationMessage:
     """Bring the source (and the samples) into reach of the optimize container."""
+    from pilotfish.optimizer.open_remote import Places
     from pilotfish.optimizer.package import find_artifact
     from pilotfish.optimizer.progress import FETCH_STAGES, Progress
 
@@ -89,8 +92,7 @@ def run_fetch(mounts: Mounts) -> TerminationMessage:
             job.model.uri,
             store=mounts.store,
             digest=job.model.digest,
-            mounts=mounts,
-            mount="credentials",
+            places=Places(source=mounts.source, credentials=mounts.run / "credentials"),
             progress=progress,
         )
     _write_note(mounts.work / SOURCE_NOTE, fetched)
@@ -100,8 +102,11 @@ def run_fetch(mounts: Mounts) -> TerminationMessage:
                 job.model.samples.uri,
                 store=mounts.work / SAMPLES_FOLDER,
                 digest=None,
-                mounts=mounts,
-                mount="samples-credentials",
+                # Samples from the model's own claim lie behind the model's mount.
+                places=Places(
+                    source=mounts.samples if mounts.samples.is_dir() else mounts.source,
+                    credentials=mounts.run / "samples-credentials",
+                ),
                 progress=progress,
             )
         _write_note(mounts.work / SAMPLES_NOTE, samples)
@@ -140,12 +145,11 @@ def run_install(mounts: Mounts) -> TerminationMessage:
 
 
 def _fetch_one(
-    uri: str, *, store: Path, digest: str | None, mounts: Mounts, mount: str, progress: "Progress"
+    uri: str, *, store: Path, digest: str | None, places: "Places", progress: "Progress"
 ) -> "Fetched":
     from pilotfish.optimizer.fetch import Limits, fetch
-    from pilotfish.optimizer.open_remote import Places, open_remote
+    from pilotfish.optimizer.open_remote import open_remote
 
-    places = Places(source=mounts.source, credentials=mounts.run / mount)
     return fetch(
         lambda: open_remote(uri, places), uri=uri, store=store, digest=digest, limits=Limits(), progress=progress
     )
@@ -243,6 +247,7 @@ _DEFAULTS = {
     "store": "/store",
     "work": "/work",
     "source": "/source",
+    "samples": "/samples",
     "config": "/config",
     "models": "/models",
     "run": "/var/run/pilotfish",
