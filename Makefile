@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTEST := pytest -q
 
-.PHONY: help setup generate lint unit apiserver triton e2e images cluster test demo down clean
+.PHONY: help setup generate lint unit apiserver triton e2e images cluster test demo bench down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ test: ## the whole suite; what CI runs
 
 demo: setup ## from nothing to a served model, updated while clients send requests
 	@PYTHONPATH=hack python -m demo
+
+bench: setup ## what the optimizer gains, measured on this machine against PyTorch in the same run
+	@PYTHONPATH=tests:hack python -W ignore hack/bench.py
 
 down: setup ## remove everything that demo and test left running
 	@hack/cluster/cluster down

@@ -41,14 +41,14 @@ class Optimized:
         return self.artifact / "model_repository"
 
 
-def optimize(name: str, folder: Path, **optimization: Any) -> Optimized:
-    """A family's artifact in `folder`; keyword arguments go into spec.optimization."""
+def optimize(name: str, folder: Path, *, plan: BenchmarkPlan = QUICK, **optimization: Any) -> Optimized:
+    """A family's artifact in `folder`; further keyword arguments go into spec.optimization."""
     folder.mkdir(parents=True, exist_ok=True)
     source = SOURCES[name](folder)
     spec = {"model": source.model, "optimization": {"batchSizes": [1], **source.optimization, **optimization}}
     manifest = folder / f"{name}.yaml"
     manifest.write_text(yaml.safe_dump({"kind": "ModelDeployment", "metadata": {"name": name}, "spec": spec}))
-    message = run_local(manifest, folder / "out", plan=QUICK)
+    message = run_local(manifest, folder / "out", plan=plan)
     return Optimized(source, message, folder / "out" / message.artifact.path)
 
 
