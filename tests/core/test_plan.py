@@ -411,6 +411,19 @@ class TestFirstDeployment:
         world.settle()
         assert world.said("Ready") == ("True", "Serving")
 
+    @pytest.mark.parametrize("image", ["pilotfish/optimizer-torch:0.1.0", "pilotfish/triton-cpu:0.1.0"])
+    def test_a_corrected_image_setting_reaches_what_has_never_run(self, image):
+        world = World()
+        world.around.missing_images.add(image)
+        world.submit(ONE)
+        world.settle()
+        assert world.said("Ready") == ("False", "ImagePullFailed")
+        images = POLICY.images.__class__(optimizer="right:1", optimizer_torch="right-torch:1", triton="right-triton:1")
+        world.policy = POLICY.__class__(images=images, triton_version="2.51.0")
+        world.settle()
+        assert world.said("Ready") == ("True", "Serving")
+        assert len(world.cluster.find("Job")) == 1
+
     def test_a_quota_is_said_and_recovers(self):
         world = World()
         world.submit(ONE)

@@ -7,6 +7,7 @@ from pilotfish.api.reasons import Reason
 from pilotfish.api.report import OptimizerReason, Summary, TerminationMessage
 from pilotfish.core.drift import create_if_missing, holds
 from pilotfish.core.failures import Finding
+from pilotfish.core.image_settings import job_wants_other_images
 from pilotfish.core.job_outcome import Lost, Running, is_finished, job_outcome, look_again
 from pilotfish.core.objects import Body, annotation_of, condition_is_true, is_deleting, label_of, name_of
 from pilotfish.core.plan import Apply
@@ -68,12 +69,18 @@ def _heed(scope: Scope, job: Body) -> Progress:
             if _is_stale(scope, job):
                 return replace(_optimizing(f"Job {name_of(job)} failed before and is tried again"), deletes=(job,))
             return _failed(outcome, outcome.summary)
-        case Running(finding=finding):
-            if finding is not None:
-                stuck = replace(_optimizing(finding.message), reason=finding.reason, held_up=True)
-                return replace(stuck, applies=keep_store(scope), deletes=misfit_store(scope))
+        case Running(finding=None):
             working = _optimizing(f"Job {name_of(job)} optimizes the model")
             return replace(working, applies=keep_store(scope), wake=look_again(scope.observed, job, scope.now))
+        case Running(finding=Finding() as finding):
+            return _held_up(scope, job, finding)
+
+
+def _held_up(scope: Scope, job: Body, finding: Finding) -> Progress:
+    if job_wants_other_images(scope, job, finding):
+        return replace(_optimizing(f"Job {name_of(job)} starts anew: the settings name another image"), deletes=(job,))
+    stuck = replace(_optimizing(finding.message), reason=finding.reason, held_up=True)
+    return replace(stuck, applies=keep_store(scope), deletes=misfit_store(scope))
 
 
 def keep_store(scope: Scope) -> tuple[Apply, ...]:

@@ -8,6 +8,7 @@ from pilotfish.api.base import parse_duration
 from pilotfish.api.reasons import Reason
 from pilotfish.core.drift import apply_if_needed
 from pilotfish.core.failures import Finding, find_in_deployment, missed_deadline, parse_time
+from pilotfish.core.image_settings import unpullable_record
 from pilotfish.core.objects import is_deleting
 from pilotfish.core.plan import Apply
 from pilotfish.core.pod_checks import WAIT_FOR_VOLUMES, find_in_pods, waits_for_volumes_since
@@ -66,6 +67,10 @@ def advance_serving(scope: Scope, artifact: Progress) -> Progress:
     if pods.complete and not any(apply.body["kind"] == "Deployment" for apply in applies):
         return replace(going, stage=Stage.READY, reason=Reason.ALL_PODS_READY, message=counted, wake=None)
     finding = find_trouble(scope, record.revision)
+    outdated = unpullable_record(scope, record, finding)
+    if outdated:
+        anew = f"Revision {record.revision} is rendered anew: the settings name another image"
+        return replace(going, message=anew, applies=(), deletes=outdated)
     failure = _give_up(scope, record.revision, finding)
     if failure is not None:
         return replace(going, stage=Stage.FAILED, reason=failure.reason, message=failure.message, applies=())

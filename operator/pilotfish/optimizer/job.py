@@ -144,9 +144,7 @@ def run_install(mounts: Mounts) -> TerminationMessage:
     return _succeeded(f"installed {files} files of {order.digest}", None)
 
 
-def _fetch_one(
-    uri: str, *, store: Path, digest: str | None, places: "Places", progress: "Progress"
-) -> "Fetched":
+def _fetch_one(uri: str, *, store: Path, digest: str | None, places: "Places", progress: "Progress") -> "Fetched":
     from pilotfish.optimizer.fetch import Limits, fetch
     from pilotfish.optimizer.open_remote import open_remote
 

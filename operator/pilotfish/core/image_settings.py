@@ -1,0 +1,35 @@
+"""Pods that wait for an image which the settings no longer name. What has never run may be rendered anew."""
+
+from pilotfish import names
+from pilotfish.api.reasons import Reason
+from pilotfish.core.failures import Finding
+from pilotfish.core.objects import Body
+from pilotfish.core.scope import Scope
+from pilotfish.resources.deployment import ServingIntent, make_deployment
+from pilotfish.resources.job import JobIntent, make_job
+from pilotfish.resources.revision import RevisionRecord
+
+
+def job_wants_other_images(scope: Scope, job: Body, finding: Finding) -> bool:
+    """Whether a Job that cannot pull its image would get another one if it started now."""
+    if finding.reason is not Reason.IMAGE_PULL_FAILED:
+        return False
+    generation = scope.observed.generation
+    intent = JobIntent(spec=scope.spec, revision=scope.revision, recipe_key=scope.recipe_key, generation=generation)
+    return _images(job) != _images(make_job(scope.owner, intent, scope.policy))
+
+
+def unpullable_record(scope: Scope, record: RevisionRecord, finding: Finding | None) -> tuple[Body, ...]:
+    """The record of a revision whose image cannot be pulled, if the settings name another by now; else nothing."""
+    if finding is None or finding.reason is not Reason.IMAGE_PULL_FAILED or record.revision == scope.stable:
+        return ()
+    intent = ServingIntent(serving=scope.spec.serving, revision=record.revision, artifact=record.artifact)
+    if _images(record.objects.deployment) == _images(make_deployment(scope.owner, intent, scope.policy)):
+        return ()
+    body = scope.observed.child("ControllerRevision", names.revision_name(scope.owner.name, record.revision))
+    return () if body is None else (body,)
+
+
+def _images(body: Body) -> list[str]:
+    pod = body["spec"]["template"]["spec"]
+    return [container["image"] for container in (*pod.get("initContainers", ()), *pod["containers"])]
