@@ -69,14 +69,14 @@ def _heed(scope: Scope, job: Body) -> Progress:
             if _is_stale(scope, job):
                 return replace(_optimizing(f"Job {name_of(job)} failed before and is tried again"), deletes=(job,))
             return _failed(outcome, outcome.summary)
-        case Running(finding=None):
-            working = _optimizing(f"Job {name_of(job)} optimizes the model")
-            return replace(working, applies=keep_store(scope), wake=look_again(scope.observed, job, scope.now))
-        case Running(finding=Finding() as finding):
-            return _held_up(scope, job, finding)
+        case Running(finding=finding):
+            return _running(scope, job, finding)
 
 
-def _held_up(scope: Scope, job: Body, finding: Finding) -> Progress:
+def _running(scope: Scope, job: Body, finding: Finding | None) -> Progress:
+    if finding is None:
+        working = _optimizing(f"Job {name_of(job)} optimizes the model")
+        return replace(working, applies=keep_store(scope), wake=look_again(scope.observed, job, scope.now))
     if job_wants_other_images(scope, job, finding):
         return replace(_optimizing(f"Job {name_of(job)} starts anew: the settings name another image"), deletes=(job,))
     stuck = replace(_optimizing(finding.message), reason=finding.reason, held_up=True)
