@@ -20,14 +20,18 @@ def job_wants_other_images(scope: Scope, job: Body, finding: Finding) -> bool:
 
 
 def unpullable_record(scope: Scope, record: RevisionRecord, finding: Finding | None) -> tuple[Body, ...]:
-    """The record of a revision whose image cannot be pulled, if the settings name another by now; else nothing."""
+    """Record and Deployment of a revision whose image cannot be pulled, if the settings name another by now.
+
+    The Deployment goes too: rolling it over would wait for a pod that waits for the GPU of the pod that cannot start.
+    """
     if finding is None or finding.reason is not Reason.IMAGE_PULL_FAILED or record.revision == scope.stable:
         return ()
     intent = ServingIntent(serving=scope.spec.serving, revision=record.revision, artifact=record.artifact)
     if _images(record.objects.deployment) == _images(make_deployment(scope.owner, intent, scope.policy)):
         return ()
-    body = scope.observed.child("ControllerRevision", names.revision_name(scope.owner.name, record.revision))
-    return () if body is None else (body,)
+    name = names.revision_name(scope.owner.name, record.revision)
+    found = (scope.observed.child(kind, name) for kind in ("Deployment", "ControllerRevision"))
+    return tuple(body for body in found if body is not None)
 
 
 def _images(body: Body) -> list[str]:
