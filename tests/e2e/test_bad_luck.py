@@ -58,16 +58,18 @@ BAD_UPDATES: dict[str, tuple[dict[str, Any], str]] = {
     "pickle with code": (spec("s3://models/bad/pickle.pt", **STATE_DICT), "UnsafeModel"),
     "not a model": (spec("s3://models/bad/noise.onnx"), "UnknownFormat"),
     "optimizer out of memory": (spec(GOOD, optimizer_memory="256Mi"), "OptimizerOutOfMemory"),
-    "Triton out of memory": (spec(GOOD, memory="48Mi"), "ServingOutOfMemory"),
+    "Triton out of memory": (spec(GOOD, memory="24Mi"), "ServingOutOfMemory"),
     "no GPU free": (spec(GOOD, gpus=9), "InsufficientGPU"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_UPDATES)
-def test_bad_update_says_why_and_leaves_the_old_revision_serving(serving: Deployments, case: str):
+def test_bad_update_says_why_and_leaves_the_old_revision_serving(
+    serving: Deployments, kubectl: Kubectl, namespace: str, case: str
+):
     bad, reason = BAD_UPDATES[case]
     before = serving.get("digits")["status"]["stableRevision"]
-    pods = serving.children("digits", "pods")
+    pods = pod_names(kubectl, namespace, revision=before["hash"])
     serving.apply("digits", bad)
     ready = serving.wait_condition("digits", "Ready", "False", reason=reason, seconds=150)
     assert "\n" not in ready["message"]
@@ -76,7 +78,7 @@ def test_bad_update_says_why_and_leaves_the_old_revision_serving(serving: Deploy
     assert body["status"]["stableRevision"] == before
     assert body["status"]["readyReplicas"] == 1
     assert condition(body, "Available")["status"] == "True"
-    assert set(pods) <= set(serving.children("digits", "pods"))
+    assert pod_names(kubectl, namespace, revision=before["hash"]) == pods
 
 
 def test_corrected_spec_recovers(serving: Deployments, kubectl: Kubectl, namespace: str):
@@ -128,6 +130,14 @@ def set_triton_image(kubectl: Kubectl, image: str) -> None:
 
 def triton_pods(kubectl: Kubectl, namespace: str) -> tuple[Mapping[str, Any], ...]:
     return kubectl.list("pods", namespace=namespace, selector="pilotfish.dev/component=triton")
+
+
+def pod_names(kubectl: Kubectl, namespace: str, *, revision: str) -> set[str]:
+    return {
+        pod["metadata"]["name"]
+        for pod in triton_pods(kubectl, namespace)
+        if pod["metadata"]["labels"]["pilotfish.dev/revision"] == revision
+    }
 
 
 def ready(pod: Mapping[str, Any]) -> bool:
