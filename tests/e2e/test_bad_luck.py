@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from testbed.digits import train
 from testbed.kubectl import Kubectl
 from testbed.operator import NAMESPACE
 from testbed.store import upload
 
 from support.deployments import Deployments
-from support.digits import spec, train
+from support.digits import spec
 from support.status_check import check_status
 
 GOOD = "s3://models/digits/v1/"

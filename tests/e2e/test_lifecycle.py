@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from testbed.client_pod import ClientPod
+from testbed.digits import torch_answers, train
 from testbed.kubectl import Kubectl, wait_for
 from testbed.store import pack_cases, upload
 
 from support.deployments import Deployments
-from support.digits import spec, torch_answers, train
+from support.digits import spec
 from support.status_check import check_status
 
 V1, V2 = "s3://models/digits/v1/", "s3://models/digits/v2/"

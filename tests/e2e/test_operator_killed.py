@@ -3,12 +3,13 @@
 import threading
 
 import pytest
+from testbed.digits import train
 from testbed.kubectl import Kubectl
 from testbed.operator import NAMESPACE, RELEASE
 from testbed.store import upload
 
 from support.deployments import Deployments
-from support.digits import spec, train
+from support.digits import spec
 from support.status_check import check_status
 
 PAUSE_SECONDS = 4.0
