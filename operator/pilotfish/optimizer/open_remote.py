@@ -2,9 +2,10 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -142,32 +143,26 @@ def _hub_remote(uri: str, keys: dict[str, str]) -> Remote:
     return _WithoutWeightsTwice(remote)
 
 
-class hub_errors:  # noqa: N801 - used like a function
+@contextmanager
+def hub_errors(uri: str) -> Iterator[None]:
     """Turns the hub client's errors into ours."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-
-    def __enter__(self) -> None:
-        """Nothing to open."""
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        """Raise the OptimizerError that `error` means."""
+    try:
+        yield
+    except Exception as error:
         name = type(error).__name__
         if name in {"RepositoryNotFoundError", "RevisionNotFoundError", "EntryNotFoundError"}:
             raise OptimizerError(
                 Reason.SOURCE_NOT_FOUND,
-                f"{self._uri} is not on the hub or not visible without a token; check the name or set HF_TOKEN",
+                f"{uri} is not on the hub or not visible without a token; check the name or set HF_TOKEN",
             ) from error
         status = getattr(getattr(error, "response", None), "status_code", None)
         if name == "HfHubHTTPError" and status is not None:
-            check_status(status, uri=self._uri)
+            check_status(status, uri=uri)
         if name == "GatedRepoError":
             raise OptimizerError(
-                Reason.SOURCE_FORBIDDEN, f"{self._uri} is gated; accept its terms and set HF_TOKEN in the credentials"
+                Reason.SOURCE_FORBIDDEN, f"{uri} is gated; accept its terms and set HF_TOKEN in the credentials"
             ) from error
+        raise
 
 
 class _WithoutWeightsTwice:

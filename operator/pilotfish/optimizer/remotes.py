@@ -5,9 +5,9 @@ Nothing here parses what it reads. Every failure is an OptimizerError that names
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -223,33 +223,24 @@ class FsspecRemote:
         return RemoteFile(path=safe_relative(path, uri=self.uri), size=info.get("size"), version=str(version))
 
 
-class translated:  # noqa: N801 - used like a function
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
     """Turns the errors of a remote file system into ours."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-
-    def __enter__(self) -> None:
-        """Nothing to open."""
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        """Raise the OptimizerError that `error` means."""
-        if error is None or isinstance(error, OptimizerError) or not isinstance(error, Exception):
-            return
-        if isinstance(error, GeneratorExit):
-            return
+    try:
+        yield
+    except OptimizerError:
+        raise
+    except Exception as error:
         if isinstance(error, FileNotFoundError):
-            raise OptimizerError(Reason.SOURCE_NOT_FOUND, f"nothing at {self._uri}; check spec.model.uri") from error
+            raise OptimizerError(Reason.SOURCE_NOT_FOUND, f"nothing at {uri}; check spec.model.uri") from error
         if isinstance(error, PermissionError) or type(error).__name__ in {
             "NoCredentialsError",
             "PartialCredentialsError",
         }:
             raise OptimizerError(
                 Reason.SOURCE_FORBIDDEN,
-                f"{self._uri} refuses access ({error}); check spec.model.credentials.secretName and its keys",
+                f"{uri} refuses access ({error}); check spec.model.credentials.secretName and its keys",
             ) from error
         raise OptimizerError(
-            Reason.SOURCE_UNREACHABLE, f"cannot read {self._uri}: {type(error).__name__}: {error}"
+            Reason.SOURCE_UNREACHABLE, f"cannot read {uri}: {type(error).__name__}: {error}"
         ) from error
