@@ -51,6 +51,9 @@ class Component(StrEnum):
     OPTIMIZE = "optimize"
     TRITON = "triton"
     STORE = "store"
+    VERIFY = "verify"
+    SHADOW = "shadow"
+    REFRESH = "refresh"
 
 
 def intent(spec: ModelDeploymentSpec) -> dict[str, Any]:
@@ -100,6 +103,26 @@ def store_claim(name: str) -> str:
 def optimize_job(name: str, revision: str) -> str:
     """The Job that makes the revision's artifact."""
     return f"{stem(name)}-{revision}-optimize"
+
+
+def verify_job(name: str, revision: str) -> str:
+    """The Job that asks the revision's loaded server for the golden set."""
+    return f"{stem(name)}-{revision}-verify"
+
+
+def route_service(name: str, revision: str) -> str:
+    """The Service of one revision that routes of the Gateway API give a weight to. It is never pointed elsewhere."""
+    return f"{stem(name)}-{revision}-route"
+
+
+def shadow(name: str, revision: str) -> str:
+    """The Deployment that lets a candidate answer a sample of the requests beside the stable revision."""
+    return f"{stem(name)}-{revision}-shadow"
+
+
+def refresh_job(name: str) -> str:
+    """The Job that looks for new bytes at the model's address."""
+    return f"{stem(name)}-refresh"
 
 
 def revision_name(name: str, revision: str) -> str:

@@ -19,7 +19,16 @@ class Reason(StrEnum):
     # On the way
     OPTIMIZING = "Optimizing"
     STARTING = "Starting"
+    VERIFYING = "Verifying"
+    CANARYING = "Canarying"
+    HOLDING = "Holding"
+    WAITING_FOR_DATA = "WaitingForData"
+    WAITING_FOR_WINDOW = "WaitingForWindow"
+    WAITING_FOR_ROUTES = "WaitingForRoutes"
+    PROMOTING = "Promoting"
+    BAKING = "Baking"
     PAUSED = "Paused"
+    UNDONE = "Undone"
     NOT_SERVING = "NotServing"
     # The object itself and its neighbours
     INVALID_SPEC = "InvalidSpec"
@@ -41,6 +50,16 @@ class Reason(StrEnum):
     SERVING_OUT_OF_MEMORY = "ServingOutOfMemory"
     INSTALL_FAILED = "InstallFailed"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    # Revisions that are judged and sent back
+    VERIFICATION_FAILED = "VerificationFailed"
+    VERIFICATION_ERROR = "VerificationError"
+    ANALYSIS_FAILED = "AnalysisFailed"
+    ANALYSIS_INCONCLUSIVE = "AnalysisInconclusive"
+    ANALYSIS_ERROR = "AnalysisError"
+    NO_DATA = "NoData"
+    ABORTED_BY_USER = "AbortedByUser"
+    UNDO_IMPOSSIBLE = "UndoImpossible"
+    GATEWAY_UNAVAILABLE = "GatewayUnavailable"
     # The optimization Job, as the operator sees it
     OPTIMIZER_FAILED = "OptimizerFailed"
     OPTIMIZER_OUT_OF_MEMORY = "OptimizerOutOfMemory"
@@ -94,7 +113,16 @@ _CALM = frozenset(
         Reason.ARTIFACT_REUSED,
         Reason.OPTIMIZING,
         Reason.STARTING,
+        Reason.VERIFYING,
+        Reason.CANARYING,
+        Reason.HOLDING,
+        Reason.WAITING_FOR_DATA,
+        Reason.WAITING_FOR_WINDOW,
+        Reason.WAITING_FOR_ROUTES,
+        Reason.PROMOTING,
+        Reason.BAKING,
         Reason.PAUSED,
+        Reason.UNDONE,
         Reason.NOT_SERVING,
         Reason.SUPERSEDED,
     }

@@ -11,14 +11,14 @@ class Strategy(DocumentedEnum):
     """How traffic moves to a new revision."""
 
     CANARY = "Canary", "step by step, judged by analysis"
-    BLUE_GREEN = "BlueGreen", "the new revision starts beside the old one and gets all traffic once it is ready"
+    BLUE_GREEN = "BlueGreen", "the new revision starts beside the old one and gets all traffic once it is verified"
     REPLACE = "Replace", "the old revision stops first; requests fail meanwhile"
 
 
 class Capacity(DocumentedEnum):
     """Where the room for a new revision comes from."""
 
-    AUTO = "Auto", "chosen by what the scheduler can place"
+    AUTO = "Auto", "Surge where there is room, else Swap, else Recreate; never below serving.minAvailable"
     SURGE = "Surge", "the new revision needs room beside the old one"
     SWAP = "Swap", "pod by pod, an old one gives its GPU to a new one"
     RECREATE = "Recreate", "all old pods stop before new ones start"
@@ -102,6 +102,15 @@ class TailLatencyCheck(TimeCheck):
     """Which quantile, 0 to 1. Example: `"0.99"`."""
 
 
+class RestartCheck(ApiModel):
+    """Bounds of a count."""
+
+    max: int = Field(default=0, ge=0, le=1000)
+    """Largest number."""
+    mode: CheckMode = CheckMode.ENFORCE
+    """What a failure does."""
+
+
 class PrometheusCheck(Check):
     """Bounds of the result of a query."""
 
@@ -122,6 +131,11 @@ class AnalysisChecks(ApiModel):
     """A quantile of the time of a request. Example: `{quantile: "0.99", max: 50ms}`."""
     queue_time: TimeCheck | None = None
     """Mean time that a request waits for the model. Example: `{max: 5ms}`."""
+    compute_time: TimeCheck | None = None
+    """Mean time of one execution of the model; compared with the stable revision only where both run batches of about
+    the same size. Example: `{maxRegression: "0.2"}`."""
+    pod_restarts: RestartCheck = RestartCheck()
+    """Restarts of the new revision's pods since the step began."""
     prometheus: tuple[PrometheusCheck, ...] = Field(
         default=(),
         max_length=16,
@@ -144,8 +158,10 @@ class Analysis(ApiModel):
     no_data_deadline: Duration = Field(default="30m", json_schema_extra=between("1m", "168h"))
     """How long Hold waits before the rollout is aborted, 1m to 168h."""
     failure_limit: int = Field(default=1, ge=1, le=100)
-    """Failed measurements that abort the rollout."""
-    checks: AnalysisChecks | None = None
+    """Failed measurements of one check that abort the rollout."""
+    error_limit: int = Field(default=4, ge=0, le=100)
+    """Measurements in a row that may go wrong (pods or Prometheus do not answer); one more aborts the rollout."""
+    checks: AnalysisChecks = AnalysisChecks(error_rate=Check(max="0.01"))
     """What is judged. Example: `{errorRate: {max: "0.01"}}`."""
 
 
@@ -210,14 +226,26 @@ class MaintenanceWindow(ApiModel):
 class RolloutSpec(ApiModel):
     """How a new revision takes over."""
 
-    strategy: Strategy = Field(
-        default=Strategy.BLUE_GREEN, json_schema_extra=marked(unavailable=(Strategy.CANARY, Strategy.REPLACE))
+    model_config = ConfigDict(
+        json_schema_extra=marked(
+            Rule(
+                cel="!has(self.steps) || self.steps.size() == 0 || self.strategy == 'Canary'",
+                message="steps are those of a canary: set strategy: Canary, or remove them",
+                holds=lambda rollout: not rollout.get("steps") or rollout["strategy"] == "Canary",
+                field_path=".steps",
+            ),
+            Rule(
+                cel="self.strategy != 'Replace' || self.capacity in ['Auto', 'Recreate']",
+                message="Replace stops the old revision first: remove capacity, or set another strategy",
+                holds=lambda rollout: rollout["strategy"] != "Replace" or rollout["capacity"] in {"Auto", "Recreate"},
+                field_path=".capacity",
+            ),
+        )
     )
+
+    strategy: Strategy = Strategy.BLUE_GREEN
     """How traffic moves to a new revision."""
-    capacity: Capacity = Field(
-        default=Capacity.SURGE,
-        json_schema_extra=marked(unavailable=(Capacity.AUTO, Capacity.SWAP, Capacity.RECREATE)),
-    )
+    capacity: Capacity = Capacity.AUTO
     """Where the room for a new revision comes from."""
     steps: tuple[Step, ...] = Field(
         default=(),
@@ -228,23 +256,21 @@ class RolloutSpec(ApiModel):
                 message="write the steps' weights in ascending order, each once and below 100",
                 holds=lambda steps: [s["weight"] for s in steps] == sorted({s["weight"] for s in steps}),
             ),
-            unavailable=True,
         ),
     )
-    """Steps of a canary, weights ascending. Example: `[{weight: 10, hold: 2m}, {weight: 50, hold: 5m}]`."""
-    verification: RolloutVerification | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    """Steps of a canary, weights ascending; 10 for 2m and 50 for 5m when left out.
+    Example: `[{weight: 10, hold: 2m}, {weight: 50, hold: 5m}]`."""
+    verification: RolloutVerification | None = None
     """The golden set against the loaded server before any traffic."""
-    analysis: Analysis | None = Field(default=None, json_schema_extra=marked(unavailable=True))
-    """Verdicts on metrics. Example: `{checks: {errorRate: {max: "0.01"}}}`."""
+    analysis: Analysis | None = None
+    """Verdicts on metrics. A Canary that leaves it out is judged by the defaults. Example: `{checks: {errorRate: {max: "0.01"}}}`."""
     shadow: Shadow | None = Field(default=None, json_schema_extra=marked(unavailable=True))
     """Live comparison of answers. Example: `{sampleRate: "0.05"}`."""
-    bake: Duration | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    bake: Duration | None = Field(default=None, json_schema_extra=between("0s", "168h"))
     """How long the old revision's pods are kept after the switch, so that going back is instant. Example: `5m`."""
     progress_deadline: Duration = Field(default="10m", json_schema_extra=between("10s", "24h"))
     """A revision that is not ready after this long has failed; the old one keeps serving. 10s to 24h."""
-    maintenance_windows: tuple[MaintenanceWindow, ...] = Field(
-        default=(), max_length=16, json_schema_extra=marked(unavailable=True)
-    )
-    """When rollouts may begin. Example: `[{schedule: "0 2 * * 6", duration: 4h}]`."""
-    action: Action | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    maintenance_windows: tuple[MaintenanceWindow, ...] = Field(default=(), max_length=16)
+    """When traffic may move to a new revision; a step that runs may finish outside, the next one waits. Example: `[{schedule: "0 2 * * 6", duration: 4h}]`."""
+    action: Action | None = None
     """A request to the rollout. Example: `{id: "2026-11-22-1", verb: promote}`."""

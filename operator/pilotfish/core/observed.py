@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pilotfish import names
+from pilotfish.core.health.samples import Health
 from pilotfish.core.objects import Body, ObjectRef, controller_uid, is_deleting, label_of, name_of, ref_of
+from pilotfish.core.room import Room
 
 CHILD_KINDS: tuple[tuple[str, str], ...] = (
     ("batch/v1", "Job"),
@@ -33,6 +35,10 @@ class Observed:
     children: tuple[Body, ...] = ()
     pods: tuple[Body, ...] = ()
     foreign: tuple[ObjectRef, ...] = ()
+    health: Health = Health()
+    """Measured only while a rollout asks for it; empty otherwise."""
+    room: Room | None = None
+    """Looked at only while a candidate needs a place; None where nobody looked or the operator may not."""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,1 @@
+"""Verdicts on a candidate's metrics: counters become figures, figures become verdicts. Pure, total over any input."""

@@ -1,0 +1,77 @@
+"""What was measured, as it comes from outside: counters of pods, answers of Prometheus, comparisons of shadows.
+
+Plain values. Counters grow from the server's start; whoever wants a rate takes the difference of two samples.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+CANCELED = "CANCELED"
+"""The client went away: no failure of the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Counters of one pod's model (`nv_inference_*`) at one moment. Times are microseconds, summed over requests."""
+
+    at: datetime
+    success: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """By Triton's reason: REJECTED, CANCELED, BACKEND, OTHER."""
+    inferences: int = 0
+    """Inferences, each sample of a batch counted."""
+    executions: int = 0
+    """Runs of the model, each batch counted once."""
+    request_us: int = 0
+    queue_us: int = 0
+    compute_us: int = 0
+    """Input, inference and output together."""
+    buckets: tuple[tuple[float, int], ...] = ()
+    """Histogram of request times: upper bound in milliseconds (the last is infinite), requests up to it. Empty where the
+    server has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodSeries:
+    """What is known of one pod, oldest sample first."""
+
+    uid: str
+    revision: str
+    samples: tuple[Sample, ...] = ()
+    error: str | None = None
+    """Why the last look at it failed; None when it answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryAnswer:
+    """What Prometheus said to one query: a number, or nothing, or an error."""
+
+    value: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowCounters:
+    """Requests that both revisions answered, since the shadow began, and how many answers were equal."""
+
+    at: datetime
+    compared: int = 0
+    agreed: int = 0
+    failed: int = 0
+    """The candidate gave no answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """All that was measured when the pass looked."""
+
+    pods: tuple[PodSeries, ...] = ()
+    queries: Mapping[str, QueryAnswer] = field(default_factory=dict)
+    """By the name of the check."""
+    shadow: tuple[ShadowCounters, ...] = ()
+    """Oldest first; of one shadow process."""
+
+    def of_revision(self, revision: str) -> tuple[PodSeries, ...]:
+        """The series of a revision's pods."""
+        return tuple(pod for pod in self.pods if pod.revision == revision)

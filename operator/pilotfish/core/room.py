@@ -1,0 +1,26 @@
+"""Room for pods: what the scheduler could still give, as plain values. What is made of it is core.rollout.capacity's part."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRoom:
+    """What one schedulable node has left: allocatable minus the requests of the pods on it."""
+
+    name: str
+    gpus: int
+    """Of the resource that was asked for."""
+    cpu: float = float("inf")
+    """Cores."""
+    memory: float = float("inf")
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What could be placed now. `quota`: what ResourceQuotas of the namespace leave, by resource name; absent: no limit."""
+
+    resource: str
+    nodes: tuple[NodeRoom, ...] = ()
+    quota: Mapping[str, float] = field(default_factory=dict)
