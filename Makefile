@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTEST := pytest -q
+PARALLEL := $(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 .PHONY: help setup generate lint unit apiserver triton e2e images cluster test demo bench down clean
 
@@ -19,13 +20,13 @@ lint: setup ## style, types, layers, generated files
 	@hack/lint
 
 unit: setup ## tests of pure code, the simulations, the optimizer (no cluster)
-	@$(PYTEST) -m "not apiserver and not triton and not e2e"
+	@$(PARALLEL) -m "not apiserver and not triton and not e2e"
 
 apiserver: setup ## tests against a real etcd and API server
-	@$(PYTEST) -m apiserver
+	@$(PARALLEL) -m apiserver
 
 triton: setup ## tests against a real tritonserver on this machine
-	@$(PYTEST) -m triton
+	@$(PARALLEL) -m triton
 
 images: setup ## build all images
 	@hack/images/build all
