@@ -30,6 +30,10 @@ class Sample:
     buckets: tuple[tuple[float, int], ...] = ()
     """Histogram of request times: upper bound in milliseconds (the last is infinite), requests up to it. Empty where the
     server has none."""
+    quantiles: Mapping[float, float] = field(default_factory=dict)
+    """Request times in milliseconds by quantile (0.5, 0.9, 0.95, 0.99, 0.999), over about the last minute and not since
+    the start: the server's own summary. Empty where nothing was answered in that time. Quantiles of several pods cannot
+    be merged: judge the worst pod that had enough requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
