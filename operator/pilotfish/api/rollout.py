@@ -235,7 +235,8 @@ class RolloutSpec(ApiModel):
                 field_path=".steps",
             ),
             Rule(
-                cel="self.strategy != 'Replace' || self.capacity in ['Auto', 'Recreate']",
+                # The API server tries the rule on the block's default, which is empty, before it fills in the rest.
+                cel="!has(self.capacity) || self.strategy != 'Replace' || self.capacity in ['Auto', 'Recreate']",
                 message="Replace stops the old revision first: remove capacity, or set another strategy",
                 holds=lambda rollout: rollout["strategy"] != "Replace" or rollout["capacity"] in {"Auto", "Recreate"},
                 field_path=".capacity",
@@ -263,7 +264,8 @@ class RolloutSpec(ApiModel):
     verification: RolloutVerification | None = None
     """The golden set against the loaded server before any traffic."""
     analysis: Analysis | None = None
-    """Verdicts on metrics. A Canary that leaves it out is judged by the defaults. Example: `{checks: {errorRate: {max: "0.01"}}}`."""
+    """Verdicts on metrics. A Canary that leaves it out is judged by the defaults.
+    Example: `{checks: {errorRate: {max: "0.01"}}}`."""
     shadow: Shadow | None = Field(default=None, json_schema_extra=marked(unavailable=True))
     """Live comparison of answers. Example: `{sampleRate: "0.05"}`."""
     bake: Duration | None = Field(default=None, json_schema_extra=between("0s", "168h"))
@@ -271,6 +273,7 @@ class RolloutSpec(ApiModel):
     progress_deadline: Duration = Field(default="10m", json_schema_extra=between("10s", "24h"))
     """A revision that is not ready after this long has failed; the old one keeps serving. 10s to 24h."""
     maintenance_windows: tuple[MaintenanceWindow, ...] = Field(default=(), max_length=16)
-    """When traffic may move to a new revision; a step that runs may finish outside, the next one waits. Example: `[{schedule: "0 2 * * 6", duration: 4h}]`."""
+    """When traffic may move to a new revision; a step that runs may finish outside, the next one waits.
+    Example: `[{schedule: "0 2 * * 6", duration: 4h}]`."""
     action: Action | None = None
     """A request to the rollout. Example: `{id: "2026-11-22-1", verb: promote}`."""
