@@ -39,6 +39,13 @@ def test_the_model_cannot_be_changed_from_outside():
         assert value == f"{flag}={','.join(RESTRICTED_APIS)}:pilotfish-admin={KEY}"
 
 
+@pytest.mark.parametrize("version", ["2.42.0", "2.51.0", "2.71.0"])
+def test_every_server_tells_quantiles_and_none_a_histogram_too_coarse_to_use(version):
+    settings = [argument for argument in arguments(version) if argument.startswith("--metrics-config")]
+
+    assert settings == ["--metrics-config=summary_latencies=true"]
+
+
 def test_ports_drain_and_address_are_the_callers():
     line = arguments(
         "2.51.0",
