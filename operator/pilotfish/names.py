@@ -32,6 +32,9 @@ GENERATION = f"{GROUP}/generation"
 INPUT_HASH = f"{GROUP}/input-hash"
 """Annotation of a Job: hash of all that it was told about model and optimization, credentials and deadline included."""
 
+VERIFIES = f"{GROUP}/verifies"
+"""Annotation of a verification Job: hash of the Deployment whose pods it asks and of all that it was told."""
+
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _HASH_LENGTH = 8
 _LABEL_LIMIT = 63
@@ -113,6 +116,11 @@ def verify_job(name: str, revision: str) -> str:
 def route_service(name: str, revision: str) -> str:
     """The Service of one revision that routes of the Gateway API give a weight to. It is never pointed elsewhere."""
     return f"{stem(name)}-{revision}-route"
+
+
+def route(name: str) -> str:
+    """The HTTPRoute and the GRPCRoute."""
+    return stem(name)
 
 
 def shadow(name: str, revision: str) -> str:

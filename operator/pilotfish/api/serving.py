@@ -1,6 +1,6 @@
 """`spec.serving`: the Triton pods and the ways to them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -100,13 +100,70 @@ class Access(ApiModel):
     """Encryption. Example: `{secretName: digits-tls}`."""
 
 
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+Host = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        json_schema_extra=marked(
+            full_match(
+                rf"(\*\.)?{_LABEL}(\.{_LABEL})*",
+                "write a host without scheme and port such as digits.example.org or *.example.org",
+            )
+        ),
+    ),
+]
+"""A host that routes match: `digits.example.org`, `*.example.org`."""
+Section = Annotated[str, Field(min_length=1, max_length=253, json_schema_extra=marked(IS_DNS_NAME))]
+"""Name of a listener."""
+
+
+class GrpcRoute(ApiModel):
+    """Where gRPC comes in, beside HTTP."""
+
+    section_name: Section | None = None
+    """Listener of the Gateway; the one of HTTP when left out. Example: `grpc`."""
+    hostnames: tuple[Host, ...] = Field(default=(), max_length=16)
+    """Hosts of the GRPCRoute; those of HTTP when left out. Example: `[grpc.digits.example.org]`."""
+
+
+def _keeps_apart(gateway: dict[str, Any]) -> bool:
+    """Whether HTTP and gRPC never meet at one listener under one host."""
+    if "grpc" not in gateway:
+        return True
+    section, hosts = gateway.get("sectionName"), gateway["hostnames"]
+    own_section, own_hosts = gateway["grpc"].get("sectionName"), gateway["grpc"]["hostnames"]
+    if section and own_section and section != own_section:
+        return True
+    return bool(hosts and own_hosts) and not set(hosts) & set(own_hosts)
+
+
 class Gateway(ApiModel):
     """Gateway API routes."""
 
+    model_config = ConfigDict(
+        json_schema_extra=marked(
+            Rule(
+                cel="!has(self.grpc) || (has(self.sectionName) && has(self.grpc.sectionName) && "
+                "self.sectionName != self.grpc.sectionName) || (size(self.hostnames) > 0 && "
+                "size(self.grpc.hostnames) > 0 && !self.grpc.hostnames.exists(host, host in self.hostnames))",
+                message="give gRPC hosts that HTTP does not have (grpc.hostnames beside hostnames), or a listener of "
+                "its own (grpc.sectionName beside sectionName)",
+                holds=_keeps_apart,
+                field_path=".grpc",
+            )
+        )
+    )
+
     name: str = Field(min_length=1, max_length=253, json_schema_extra=marked(IS_DNS_NAME))
     """Gateway in the same namespace. Example: `public`."""
-    hostnames: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = Field(default=(), max_length=16)
+    section_name: Section | None = None
+    """Listener of the Gateway; all that take the routes when left out. Example: `https`."""
+    hostnames: tuple[Host, ...] = Field(default=(), max_length=16)
     """Hosts of the routes. Example: `[digits.example.org]`."""
+    grpc: GrpcRoute | None = None
+    """Where gRPC comes in; needed where HTTP is offered too. Example: `{hostnames: [grpc.digits.example.org]}`."""
 
 
 class Placement(ApiModel):
@@ -199,7 +256,16 @@ class ServingSpec(ApiModel):
                 message="remove replicas or remove autoscaling: the autoscaler sets the number of pods",
                 holds=lambda serving: "autoscaling" not in serving or serving["replicas"] == 1,
                 field_path=".replicas",
-            )
+            ),
+            Rule(
+                cel="!has(self.gateway) || size(self.protocols) < 2 || has(self.gateway.grpc)",
+                message="set gateway.grpc: a gateway takes HTTP and gRPC under different hosts or listeners only, so "
+                "gRPC needs its own; or name one protocol in protocols",
+                holds=lambda serving: (
+                    "gateway" not in serving or len(serving["protocols"]) < 2 or "grpc" in serving["gateway"]  # noqa: PLR2004 - two protocols
+                ),
+                field_path=".gateway",
+            ),
         )
     )
 

@@ -17,13 +17,16 @@ from pilotfish.resources.units import parse_quantity
 _MERGE_KEYS = ("mountPath", "uid", "topologyKey", "name")
 
 
-def apply_if_needed(observed: Observed, body: Body) -> Apply | None:
-    """The Apply that makes the object as wanted; None when it is so, or when it is on its way out."""
+def apply_if_needed(observed: Observed, body: Body, *, exact: bool = False) -> Apply | None:
+    """The Apply that makes the object as wanted; None when it is so, or when it is on its way out.
+
+    With `exact` the lists that it names hold nothing else.
+    """
     wanted = _stamped(body)
     found = observed.child(body["kind"], name_of(body))
     if found is None:
         return Apply(body=wanted)
-    if is_deleting(found) or _is_current(found, wanted):
+    if is_deleting(found) or _is_current(found, wanted, exact=exact):
         return None
     return Apply(body=wanted, uid=found["metadata"]["uid"])
 
@@ -33,12 +36,21 @@ def create_if_missing(observed: Observed, body: Body) -> Apply | None:
     return Apply(body=body) if observed.child(body["kind"], name_of(body)) is None else None
 
 
-def holds(found: Any, wanted: Any) -> bool:
-    """Whether everything that `wanted` says is so in `found`, which may say more (defaults, other managers' fields)."""
+def holds(found: Any, wanted: Any, *, exact: bool = False) -> bool:
+    """Whether everything that `wanted` says is so in `found`, which may say more (defaults, other managers' fields).
+
+    With `exact` it may say more about an item of a list, but hold no item more.
+    """
     if isinstance(wanted, Mapping):
-        return isinstance(found, Mapping) and all(key in found and holds(found[key], wanted[key]) for key in wanted)
+        return isinstance(found, Mapping) and all(
+            key in found and holds(found[key], wanted[key], exact=exact) for key in wanted
+        )
     if isinstance(wanted, list | tuple):
-        return isinstance(found, list | tuple) and _list_holds(found, wanted)
+        return (
+            isinstance(found, list | tuple)
+            and not (exact and len(found) != len(wanted))
+            and _list_holds(found, wanted, exact=exact)
+        )
     return bool(found == wanted) or _same_quantity(found, wanted)
 
 
@@ -47,17 +59,18 @@ def _stamped(body: Body) -> dict[str, Any]:
     return {**body, "metadata": {**body["metadata"], "annotations": annotations}}
 
 
-def _is_current(found: Body, wanted: Body) -> bool:
+def _is_current(found: Body, wanted: Body, *, exact: bool) -> bool:
     applied = annotation_of(found, names.APPLIED_HASH)
-    return applied == annotation_of(wanted, names.APPLIED_HASH) and holds(found, wanted)
+    same = holds(found, wanted) and (not exact or holds(found.get("spec"), wanted.get("spec"), exact=True))
+    return applied == annotation_of(wanted, names.APPLIED_HASH) and same
 
 
-def _list_holds(found: Sequence[Any], wanted: Sequence[Any]) -> bool:
+def _list_holds(found: Sequence[Any], wanted: Sequence[Any], *, exact: bool) -> bool:
     key = next((k for k in _MERGE_KEYS if wanted and all(isinstance(w, Mapping) and k in w for w in wanted)), None)
     if key is None:
-        return len(found) == len(wanted) and all(holds(f, w) for f, w in zip(found, wanted, strict=True))
+        return len(found) == len(wanted) and all(holds(f, w, exact=exact) for f, w in zip(found, wanted, strict=True))
     by_key = {f[key]: f for f in found if isinstance(f, Mapping) and key in f}
-    return all(w[key] in by_key and holds(by_key[w[key]], w) for w in wanted)
+    return all(w[key] in by_key and holds(by_key[w[key]], w, exact=exact) for w in wanted)
 
 
 def _same_quantity(found: Any, wanted: Any) -> bool:

@@ -11,6 +11,7 @@ from pilotfish import names
 from pilotfish.core.health.samples import Health
 from pilotfish.core.objects import Body, ObjectRef, controller_uid, is_deleting, label_of, name_of, ref_of
 from pilotfish.core.room import Room
+from pilotfish.resources.routes import GATEWAY_API, GRPC_ROUTE, HTTP_ROUTE
 
 CHILD_KINDS: tuple[tuple[str, str], ...] = (
     ("batch/v1", "Job"),
@@ -23,8 +24,16 @@ CHILD_KINDS: tuple[tuple[str, str], ...] = (
 )
 """(apiVersion, kind) of what the operator makes and therefore watches, by the label `pilotfish.dev/name`."""
 
+ROUTE_KINDS: tuple[tuple[str, str], ...] = ((GATEWAY_API, HTTP_ROUTE), (GATEWAY_API, GRPC_ROUTE))
+"""The same, where the Gateway API is in use. A cluster may lack them."""
+
 POD_KIND: tuple[str, str] = ("v1", "Pod")
 """Pods are watched by the same label; Jobs and Deployments make them."""
+
+
+def watched_kinds(*, gateway_api: bool) -> tuple[tuple[str, str], ...]:
+    """(apiVersion, kind) of everything that is listed and watched beside the ModelDeployments."""
+    return (*CHILD_KINDS, *(ROUTE_KINDS if gateway_api else ()), POD_KIND)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +48,8 @@ class Observed:
     """Measured only while a rollout asks for it; empty otherwise."""
     room: Room | None = None
     """Looked at only while a candidate needs a place; None where nobody looked or the operator may not."""
+    unserved: frozenset[str] = frozenset()
+    """Kinds of ROUTE_KINDS that the cluster does not know."""
 
     @property
     def name(self) -> str:
@@ -83,11 +94,11 @@ class Observed:
         )
 
 
-def observe(body: Body, objects: Iterable[Body]) -> Observed:
+def observe(body: Body, objects: Iterable[Body], *, unserved: frozenset[str] = frozenset()) -> Observed:
     """Sort what was read into children, pods and strangers.
 
-    `objects` are all objects of CHILD_KINDS and all pods in the namespace that carry our name label, and whatever was
-    found under a name that a plan wanted to create.
+    `objects` are all objects of watched_kinds in the namespace that carry our name label, and whatever was found under
+    a name that a plan wanted to create.
     """
     uid = body["metadata"]["uid"]
     ordered = sorted(objects, key=lambda o: (o["apiVersion"], o["kind"], name_of(o)))
@@ -99,6 +110,7 @@ def observe(body: Body, objects: Iterable[Body]) -> Observed:
         children=children,
         pods=tuple(o for o in ordered if o["kind"] == "Pod" and _is_ours(o, owners, deployments)),
         foreign=tuple(ref_of(o) for o in ordered if o["kind"] != "Pod" and controller_uid(o) != uid),
+        unserved=unserved,
     )
 
 

@@ -33,6 +33,7 @@ class Policy:
     """The server's version (`2.51.0`): flags differ, and an unknown one aborts the server."""
     optimizer_compute: Compute = field(default_factory=lambda: Compute(cpu="1", memory="4Gi"))
     serving_compute: Compute = field(default_factory=lambda: Compute(cpu="1", memory="2Gi"))
+    verify_compute: Compute = field(default_factory=lambda: Compute(cpu="250m", memory="512Mi"))
     drain: timedelta = timedelta(seconds=15)
     """How long the old revision's pods are kept after the traffic has moved."""
     pre_stop: timedelta = timedelta(seconds=10)
@@ -41,3 +42,5 @@ class Policy:
     """Largest /dev/shm of a Triton pod; what is used counts against the pod's memory."""
     docs_url: str = ""
     """Page of the reasons; a failure's message ends with a link to it when set."""
+    gateway_api: bool = False
+    """Whether HTTPRoutes and GRPCRoutes are listed, watched and made."""
