@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pilotfish.api.report import JobInput, TerminationMessage, decode_termination_message
+from pilotfish.api.job_input import JobInput
+from pilotfish.api.report import TerminationMessage
+from pilotfish.api.termination import decode_termination_message
 from pilotfish.optimizer import job as job_module
 from pilotfish.optimizer.benchmark import BenchmarkPlan
 from pilotfish.optimizer.local import run_local

@@ -13,7 +13,8 @@ import onnxruntime
 import pytest
 from safetensors.numpy import load_file
 
-from pilotfish.api.report import InstallInput, OptimizerReason, Outcome
+from pilotfish.api.job_input import InstallInput
+from pilotfish.api.report import OptimizerReason, Outcome
 from pilotfish.optimizer import candidates
 from pilotfish.optimizer.digest import folder_digest, hash_folder
 from support.onnx_models import mlp_answers, save_mlp

@@ -3,10 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
+from pilotfish.api.job_input import InstallInput, JobInput
 from pilotfish.api.report import (
     CandidateSummary,
-    InstallInput,
-    JobInput,
     ModelSignature,
     OptimizerReason,
     Outcome,
@@ -14,9 +13,8 @@ from pilotfish.api.report import (
     TensorSpec,
     TerminationMessage,
     Verdict,
-    decode_termination_message,
-    encode_termination_message,
 )
+from pilotfish.api.termination import decode_termination_message, encode_termination_message
 
 
 def _message(*, candidates: int, tensors: int, words: int) -> TerminationMessage:

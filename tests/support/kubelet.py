@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from pilotfish.api.report import JOB_ENV, TerminationMessage, encode_termination_message
+from pilotfish.api.job_input import JOB_ENV
+from pilotfish.api.report import TerminationMessage
+from pilotfish.api.termination import encode_termination_message
 from pilotfish.names import COMPONENT_LABEL, MANAGED_BY
 from pilotfish.ports import ClusterError
 from support.builders import make_result

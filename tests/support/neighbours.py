@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pilotfish import names
-from pilotfish.api.report import JobInput, TerminationMessage, encode_termination_message
+from pilotfish.api.job_input import JobInput
+from pilotfish.api.report import TerminationMessage
+from pilotfish.api.termination import encode_termination_message
 from support.builders import OWNER, make_result
 from support.fake_cluster import FakeCluster
 from support.pod_states import bind, crash, end, leave_pending, set_condition

@@ -1,4 +1,4 @@
-"""What the optimizer says: report.json, manifest.json and the termination message, and what it is told.
+"""What the optimizer says: report.json, manifest.json and the termination message. What it is told: job_input.py.
 
 Wire types only, camelCase on the wire and snake_case in Python. No I/O, no torch, no numpy: the operator reads these.
 Reading ignores unknown keys (a newer optimizer may say more); writing leaves out what is unset.
@@ -12,14 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from pilotfish.api.base import ApiModel
-from pilotfish.api.model import ModelSpec
-from pilotfish.api.optimization import ArtifactFormat, OptimizationSpec, Precision
+from pilotfish.api.optimization import ArtifactFormat, Precision
 
 SCHEMA_VERSION: Literal[1] = 1
-TERMINATION_MESSAGE_LIMIT = 4096
 USER_ERROR_EXIT_CODE = 10
-JOB_ENV = "PILOTFISH_JOB"
-INSTALL_ENV = "PILOTFISH_INSTALL"
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Figure = Annotated[str, StringConstraints(max_length=24)]
@@ -87,6 +83,9 @@ class OptimizerReason(StrEnum):
     STORE_FULL = "StoreFull"
     ARTIFACT_MISSING = "ArtifactMissing"
     ARTIFACT_DIGEST_MISMATCH = "ArtifactDigestMismatch"
+    # the golden set against the loaded server
+    VERIFICATION_FAILED = "VerificationFailed"
+    VERIFICATION_ERROR = "VerificationError"
     # the run itself
     INPUT_INVALID = "InputInvalid"
     WRONG_IMAGE = "WrongImage"
@@ -141,6 +140,9 @@ class ArtifactRecord(WireModel):
     precision: Precision
     variant: str
     backend: Backend
+    golden: Digest | None = Field(
+        default=None, description="Of the folder `golden/` beside the repository; null: of before it was recorded."
+    )
 
 
 class CandidateSummary(WireModel):
@@ -165,8 +167,21 @@ class Summary(WireModel):
     candidates: tuple[CandidateSummary, ...] = ()
 
 
+class VerificationSummary(WireModel):
+    """What the loaded server answered to the golden set: the worst figures over pods, outputs and samples."""
+
+    pods: int
+    samples: int
+    batches: tuple[int, ...] = Field(default=(), description="Batch sizes that were sent, the largest one also padded.")
+    max_abs_error: Figure
+    relative_error: Figure
+    cosine: Figure
+    top1_agreement: Figure | None = None
+    batch_parity: Figure | None = Field(default=None, description="Null where requests are not batched.")
+
+
 class TerminationMessage(WireModel):
-    """What a container leaves in /dev/termination-log. Written by `encode_termination_message` alone."""
+    """What a container leaves in /dev/termination-log. Written by `termination.py` alone."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     outcome: Outcome
@@ -176,6 +191,7 @@ class TerminationMessage(WireModel):
     artifact: ArtifactRecord | None = None
     signature: ModelSignature | None = None
     summary: Summary | None = None
+    verification: VerificationSummary | None = None
 
 
 class Latency(WireModel):
@@ -283,38 +299,6 @@ class Manifest(WireModel):
     result: TerminationMessage
 
 
-class JobServing(WireModel):
-    """The part of `spec.serving` that the optimizer measures for."""
-
-    max_batch_size: int | None = Field(default=None, ge=0)
-    gpus: int = Field(default=0, ge=0)
-    cpu_threads: int | None = Field(default=None, ge=1, description="Threads of a serving pod; null: this machine's.")
-
-
-class JobInput(WireModel):
-    """PILOTFISH_JOB: the whole input of `fetch` and `optimize`."""
-
-    name: str
-    revision: str
-    recipe_key: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-    model: ModelSpec
-    optimization: OptimizationSpec = OptimizationSpec()
-    serving: JobServing = JobServing()
-
-
-class InstallInput(WireModel):
-    """PILOTFISH_INSTALL: which artifact goes to /models and what it must hash to."""
-
-    artifact: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
-    digest: Digest
-    model: str
-
-    def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a path that climbs."""
-        if ".." in self.artifact.split("/"):
-            raise ValueError(f"artifact path {self.artifact!r} must stay inside the store")
-
-
 _SPACE = re.compile(r"\s+")
 
 
@@ -322,69 +306,3 @@ def one_line(text: str, *, limit: int = 600) -> str:
     """The text on one line and at most `limit` characters."""
     line = _SPACE.sub(" ", text).strip()
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
-
-
-def encode_termination_message(message: TerminationMessage, *, limit: int = TERMINATION_MESSAGE_LIMIT) -> str:
-    """JSON of at most `limit` UTF-8 bytes.
-
-    Trimmed step by step and always in the same order: long sentences first, then the candidates' reasons, then the
-    candidates that did not win, then examples in the signature, then the signature (`manifest.json` has all of it).
-    """
-    trimmed = message
-    for step in _TRIM_STEPS:
-        text = trimmed.to_json()
-        if len(text.encode()) <= limit:
-            return text
-        trimmed = step(trimmed)
-    text = trimmed.to_json()
-    if len(text.encode()) > limit:
-        raise ValueError(f"termination message does not fit {limit} bytes even when trimmed")
-    return text
-
-
-def decode_termination_message(text: str) -> TerminationMessage:
-    """Read what a container left; raises ValueError (pydantic.ValidationError) for anything else."""
-    return TerminationMessage.model_validate_json(text)
-
-
-def _shorten(message: TerminationMessage) -> TerminationMessage:
-    shorter = _with_candidates(message, reason_limit=120)
-    return shorter.model_copy(update={"message": one_line(message.message, limit=300)})
-
-
-def _drop_reasons(message: TerminationMessage) -> TerminationMessage:
-    return _with_candidates(message, reason_limit=24)
-
-
-def _keep_winner(message: TerminationMessage) -> TerminationMessage:
-    if message.summary is None:
-        return message
-    kept = tuple(c for c in message.summary.candidates if c.variant == message.summary.winner)
-    return message.model_copy(update={"summary": message.summary.model_copy(update={"candidates": kept})})
-
-
-def _drop_examples(message: TerminationMessage) -> TerminationMessage:
-    if message.signature is None:
-        return message
-    bare = {
-        side: tuple(t.model_copy(update={"example": None}) for t in getattr(message.signature, side))
-        for side in ("inputs", "outputs")
-    }
-    return message.model_copy(update={"signature": message.signature.model_copy(update=bare)})
-
-
-def _drop_signature(message: TerminationMessage) -> TerminationMessage:
-    return message.model_copy(update={"signature": None})
-
-
-def _with_candidates(message: TerminationMessage, *, reason_limit: int) -> TerminationMessage:
-    if message.summary is None:
-        return message
-    kept = tuple(
-        c if c.reason is None else c.model_copy(update={"reason": one_line(c.reason, limit=reason_limit)})
-        for c in message.summary.candidates
-    )
-    return message.model_copy(update={"summary": message.summary.model_copy(update={"candidates": kept})})
-
-
-_TRIM_STEPS = (_shorten, _drop_reasons, _keep_winner, _drop_examples, _drop_signature)

@@ -124,7 +124,9 @@ class VerificationStatus(ApiModel):
     """The golden set against the loaded candidate."""
 
     verdict: AnalysisVerdict
-    """Pass or Fail."""
+    """Pass, Fail, or Error when it could not be verified; NotRun while it runs."""
+    errors: int | None = None
+    """Jobs in a row that could not verify."""
     message: str | None = None
     """One sentence with the numbers."""
     at: str | None = Field(default=None, json_schema_extra=_TIME)

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pilotfish.api.report import TerminationMessage, encode_termination_message
+from pilotfish.api.report import TerminationMessage
 from pilotfish.api.spec import ModelDeploymentSpec
+from pilotfish.api.termination import encode_termination_message
 from pilotfish.core import Body, Policy, observe, plan
 from pilotfish.core.objects import name_of
 from pilotfish.names import recipe_key

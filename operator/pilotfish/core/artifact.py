@@ -7,7 +7,7 @@ from pilotfish.api.reasons import Reason
 from pilotfish.api.report import OptimizerReason, Summary, TerminationMessage
 from pilotfish.core.drift import create_if_missing, holds
 from pilotfish.core.failures import Finding
-from pilotfish.core.image_settings import job_wants_other_images
+from pilotfish.core.image_settings import wants_other_images
 from pilotfish.core.job_outcome import Lost, Running, is_finished, job_outcome, look_again
 from pilotfish.core.objects import Body, annotation_of, condition_is_true, is_deleting, label_of, name_of
 from pilotfish.core.plan import Apply
@@ -77,7 +77,7 @@ def _running(scope: Scope, job: Body, finding: Finding | None) -> Progress:
     if finding is None:
         working = _optimizing(f"Job {name_of(job)} optimizes the model")
         return replace(working, applies=keep_store(scope), wake=look_again(scope.observed, job, scope.now))
-    if job_wants_other_images(scope, job, finding):
+    if wants_other_images(job, _wanted_job(scope), finding):
         return replace(_optimizing(f"Job {name_of(job)} starts anew: the settings name another image"), deletes=(job,))
     stuck = replace(_optimizing(finding.message), reason=finding.reason, held_up=True)
     return replace(stuck, applies=keep_store(scope), deletes=misfit_store(scope))
@@ -104,15 +104,19 @@ def _start(scope: Scope) -> Progress:
     if in_the_way:
         going = tuple(job for job in in_the_way if not is_deleting(job))
         return replace(_optimizing(f"Job {name} waits until {name_of(in_the_way[0])} is gone"), deletes=going)
+    job = create_if_missing(scope.observed, _wanted_job(scope))
+    applies = (*keep_store(scope), *(() if job is None else (job,)))
+    return replace(_optimizing(f"Job {name} optimizes the model"), applies=applies)
+
+
+def _wanted_job(scope: Scope) -> Body:
     intent = JobIntent(
         spec=scope.spec,
         revision=scope.revision,
         recipe_key=scope.recipe_key,
         generation=scope.observed.generation,
     )
-    job = create_if_missing(scope.observed, make_job(scope.owner, intent, scope.policy))
-    applies = (*keep_store(scope), *(() if job is None else (job,)))
-    return replace(_optimizing(f"Job {name} optimizes the model"), applies=applies)
+    return make_job(scope.owner, intent, scope.policy)
 
 
 def _made(scope: Scope, result: TerminationMessage) -> Progress:

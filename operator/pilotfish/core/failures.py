@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from pilotfish.api.reasons import Reason
-from pilotfish.api.report import Summary, TerminationMessage, decode_termination_message, one_line
+from pilotfish.api.report import Summary, TerminationMessage, one_line
+from pilotfish.api.termination import decode_termination_message
 from pilotfish.core.objects import Body, condition_of
 
 OUT_OF_MEMORY_EXIT_CODE = 137

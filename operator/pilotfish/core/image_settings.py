@@ -6,17 +6,12 @@ from pilotfish.core.failures import Finding
 from pilotfish.core.objects import Body
 from pilotfish.core.scope import Scope
 from pilotfish.resources.deployment import ServingIntent, make_deployment
-from pilotfish.resources.job import JobIntent, make_job
 from pilotfish.resources.revision import RevisionRecord
 
 
-def job_wants_other_images(scope: Scope, job: Body, finding: Finding) -> bool:
-    """Whether a Job that cannot pull its image would get another one if it started now."""
-    if finding.reason is not Reason.IMAGE_PULL_FAILED:
-        return False
-    generation = scope.observed.generation
-    intent = JobIntent(spec=scope.spec, revision=scope.revision, recipe_key=scope.recipe_key, generation=generation)
-    return _images(job) != _images(make_job(scope.owner, intent, scope.policy))
+def wants_other_images(job: Body, wanted: Body, finding: Finding) -> bool:
+    """Whether a Job that cannot pull its image would get another one if it started now, as `wanted`."""
+    return finding.reason is Reason.IMAGE_PULL_FAILED and _images(job) != _images(wanted)
 
 
 def unpullable_record(scope: Scope, record: RevisionRecord, finding: Finding | None) -> tuple[Body, ...]:

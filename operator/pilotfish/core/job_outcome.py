@@ -1,6 +1,6 @@
-"""What became of an optimization Job: it runs, it left a result, its result is lost, or it failed and why."""
+"""What became of a Job: it runs, it left a result, its result is lost, or it failed and why."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +23,36 @@ WAIT_FOR_PODS = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobKind:
+    """How one kind of Job tells its result, and in which words its failures are explained."""
+
+    containers: frozenset[str]
+    """Containers that tell why they failed."""
+    result: str
+    """The one that leaves the result."""
+    is_result: Callable[[TerminationMessage], bool]
+    failed: Reason
+    out_of_memory: Reason
+    deadline_exceeded: Reason
+    more_memory: str
+    """What to do when it needs more memory."""
+    more_time: str
+    """What to do when it needs more time."""
+
+
+OPTIMIZATION = JobKind(
+    containers=frozenset({FETCH_CONTAINER, OPTIMIZE_CONTAINER}),
+    result=OPTIMIZE_CONTAINER,
+    is_result=lambda told: told.artifact is not None,
+    failed=Reason.OPTIMIZER_FAILED,
+    out_of_memory=Reason.OPTIMIZER_OUT_OF_MEMORY,
+    deadline_exceeded=Reason.OPTIMIZER_DEADLINE_EXCEEDED,
+    more_memory="raise spec.optimization.resources.memory",
+    more_time="raise spec.optimization.deadline or ask for fewer candidates",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """The Job is on its way; `finding` says what holds it up."""
 
@@ -42,13 +72,15 @@ def is_finished(job: Body) -> bool:
     return condition_is_true(job, "Complete") or condition_is_true(job, "Failed")
 
 
-def job_outcome(observed: Observed, job: Body, *, deadline: str, now: datetime) -> JobOutcome:
+def job_outcome(
+    observed: Observed, job: Body, *, kind: JobKind = OPTIMIZATION, deadline: str, now: datetime
+) -> JobOutcome:
     """What became of the Job. A result counts only from a Job that Kubernetes calls complete."""
     pods = observed.pods_of_job(job)
     if condition_is_true(job, "Complete"):
-        return _result(job, pods)
+        return _result(kind, job, pods)
     if condition_is_true(job, "Failed"):
-        return _failure(job, pods, deadline=deadline)
+        return _failure(kind, job, pods, deadline=deadline)
     living = [pod for pod in pods if pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}]
     finding = find_in_pods((p for p in living if not is_deleting(p)), of=_words(job), now=now)
     if finding is None and not pods and now - _born(job) >= WAIT_FOR_PODS:
@@ -57,7 +89,7 @@ def job_outcome(observed: Observed, job: Body, *, deadline: str, now: datetime) 
             message=f"{_words(job)} has no pod: a ResourceQuota, a LimitRange or an admission rule forbids it; "
             f"see kubectl describe job/{name_of(job)}",
         )
-    return Running(finding=finding or _last_attempt(job, pods))
+    return Running(finding=finding or _last_attempt(kind, job, pods))
 
 
 def look_again(observed: Observed, job: Body, now: datetime) -> datetime | None:
@@ -70,12 +102,12 @@ def look_again(observed: Observed, job: Body, now: datetime) -> datetime | None:
     return min((moment for moment in due if moment > now), default=None)
 
 
-def _result(job: Body, pods: tuple[Body, ...]) -> JobOutcome:
+def _result(kind: JobKind, job: Body, pods: tuple[Body, ...]) -> JobOutcome:
     if not pods:
         return Lost()
-    for _pod, name, ended in _ended(pods):
-        told = read_termination_message(ended) if name == OPTIMIZE_CONTAINER else None
-        if told is not None and told.outcome is Outcome.SUCCEEDED and told.artifact is not None:
+    for _pod, name, ended in _ended(kind, pods):
+        told = read_termination_message(ended) if name == kind.result else None
+        if told is not None and told.outcome is Outcome.SUCCEEDED and kind.is_result(told):
             return told
     return Finding(
         reason=Reason.WRONG_IMAGE,
@@ -85,35 +117,37 @@ def _result(job: Body, pods: tuple[Body, ...]) -> JobOutcome:
     )
 
 
-def _failure(job: Body, pods: tuple[Body, ...], *, deadline: str) -> Finding:
+def _failure(kind: JobKind, job: Body, pods: tuple[Body, ...], *, deadline: str) -> JobOutcome:
     failed = condition_of(job, "Failed") or {}
     if failed.get("reason") == "DeadlineExceeded":
         held_up = find_in_pods(pods, of=_words(job), now=_born(job))
         why = f" ({held_up.message})" if held_up else ""
         return Finding(
-            reason=Reason.OPTIMIZER_DEADLINE_EXCEEDED,
-            message=f"{_words(job)} did not end within {deadline}{why}; raise spec.optimization.deadline or ask for "
-            "fewer candidates",
+            reason=kind.deadline_exceeded,
+            message=f"{_words(job)} did not end within {deadline}{why}; {kind.more_time}",
             fatal=True,
         )
-    explained = (_explain(job, pod, name, ended) for pod, name, ended in _ended(pods))
+    if failed.get("reason") == "PodFailurePolicy" and not pods:
+        return Lost()  # It knew why, and its pods are gone with it.
+    ended = sorted(_ended(kind, pods), key=lambda found: found[2].get("exitCode") != USER_ERROR_EXIT_CODE)
+    explained = (_explain(kind, job, *found) for found in ended)
     return next((finding for finding in explained if finding is not None), None) or Finding(
-        reason=Reason.OPTIMIZER_FAILED,
+        reason=kind.failed,
         message=f"{_words(job)} failed ({failed.get('reason') or 'no reason given'}); "
         f"see kubectl describe job/{name_of(job)}",
         fatal=True,
     )
 
 
-def _last_attempt(job: Body, pods: tuple[Body, ...]) -> Finding | None:
+def _last_attempt(kind: JobKind, job: Body, pods: tuple[Body, ...]) -> Finding | None:
     """Why the pod before this one failed, while the Job tries again."""
-    retried = ((p, name, ended) for p, name, ended in _ended(pods) if ended.get("exitCode") != USER_ERROR_EXIT_CODE)
-    explained = (_explain(job, pod, name, ended) for pod, name, ended in retried)
+    retried = (found for found in _ended(kind, pods) if found[2].get("exitCode") != USER_ERROR_EXIT_CODE)
+    explained = (_explain(kind, job, *found) for found in retried)
     last = next((finding for finding in explained if finding is not None), None)
     return None if last is None else Finding(reason=last.reason, message=f"{last.message} (it is tried again)")
 
 
-def _explain(job: Body, pod: Body, name: str, ended: Mapping[str, Any]) -> Finding | None:
+def _explain(kind: JobKind, job: Body, pod: Body, name: str, ended: Mapping[str, Any]) -> Finding | None:
     code = ended.get("exitCode", 0)
     if code == 0:
         return None
@@ -122,26 +156,26 @@ def _explain(job: Body, pod: Body, name: str, ended: Mapping[str, Any]) -> Findi
         return Finding(reason=Reason(told.reason.value), message=told.message, fatal=True, summary=told.summary)
     if ran_out_of_memory(ended):
         return Finding(
-            reason=Reason.OPTIMIZER_OUT_OF_MEMORY,
+            reason=kind.out_of_memory,
             message=f"Container {name} of {_words(job)} needs more than its {memory_limit(pod, name)} of memory; "
-            "raise spec.optimization.resources.memory",
+            f"{kind.more_memory}",
             fatal=True,
         )
     return Finding(
-        reason=Reason.OPTIMIZER_FAILED,
+        reason=kind.failed,
         message=f"Container {name} of {_words(job)} ended with exit code {code} and said nothing; "
         f"see kubectl logs job/{name_of(job)} -c {name}",
         fatal=True,
     )
 
 
-def _ended(pods: tuple[Body, ...]) -> Iterator[tuple[Body, str, Mapping[str, Any]]]:
-    """Ended containers, newest pod first, within a pod fetch before optimize."""
+def _ended(kind: JobKind, pods: tuple[Body, ...]) -> Iterator[tuple[Body, str, Mapping[str, Any]]]:
+    """Ended containers, newest pod first, within a pod in the order in which they run."""
     for pod in pods:
         status = pod.get("status", {})
         for found in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
             ended = found.get("state", {}).get("terminated")
-            if ended and found.get("name") in {FETCH_CONTAINER, OPTIMIZE_CONTAINER}:
+            if ended and found.get("name") in kind.containers:
                 yield pod, found["name"], ended
 
 

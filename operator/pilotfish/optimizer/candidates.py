@@ -9,8 +9,9 @@ from typing import Any
 
 import onnx
 
+from pilotfish.api.job_input import JobServing
 from pilotfish.api.optimization import ArtifactFormat, Objective, OptimizationSpec, Precision
-from pilotfish.api.report import JobServing, one_line
+from pilotfish.api.report import one_line
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.model import Candidate, FailedCandidate, LoadedModel, Samples
 

@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from pilotfish.api.report import FileRecord, InstallInput
+from pilotfish.api.job_input import InstallInput
+from pilotfish.api.report import FileRecord
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.digest import copy_hashed, folder_digest, list_files
 from pilotfish.optimizer.errors import OptimizerError, from_os_error

@@ -1,4 +1,4 @@
-"""`pilotfish-job fetch|optimize|install`: what the containers run.
+"""`pilotfish-job fetch|optimize|install|verify`: what the containers run.
 
 Always leaves a termination message, whatever happens. Imports stay light: `fetch` and `install` load neither ONNX nor
 torch.
@@ -18,19 +18,33 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
-from pilotfish.api.report import (
+from pilotfish.api.job_input import (
+    CONFIG_MOUNT,
+    CREDENTIALS,
     INSTALL_ENV,
     JOB_ENV,
-    USER_ERROR_EXIT_CODE,
+    MODELS_MOUNT,
+    RUN_MOUNT,
+    SAMPLES_CREDENTIALS,
+    SAMPLES_MOUNT,
+    SOURCE_MOUNT,
+    STORE_MOUNT,
+    TERMINATION_LOG,
+    VERIFY_ENV,
+    WORK_MOUNT,
     InstallInput,
     JobInput,
+    VerifyInput,
+)
+from pilotfish.api.report import (
+    USER_ERROR_EXIT_CODE,
     OptimizerReason,
     Outcome,
     SourceRecord,
     TerminationMessage,
-    encode_termination_message,
     one_line,
 )
+from pilotfish.api.termination import encode_termination_message
 from pilotfish.optimizer.errors import OptimizerError, from_os_error
 
 if TYPE_CHECKING:
@@ -38,7 +52,7 @@ if TYPE_CHECKING:
     from pilotfish.optimizer.open_remote import Places
     from pilotfish.optimizer.progress import Progress
 
-_Input = TypeVar("_Input", JobInput, InstallInput)
+_Input = TypeVar("_Input", JobInput, InstallInput, VerifyInput)
 
 _SIGTERM_EXIT = 143
 SOURCE_NOTE = "source.json"
@@ -64,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 10 (do not retry), 1 (may be retried) or 143 (told to stop)."""
     args = _parser().parse_args(argv)
     mounts = Mounts(**{key: value for key, value in vars(args).items() if key != "command"})
-    command = {"fetch": run_fetch, "optimize": run_optimize, "install": run_install}[args.command]
+    command = {"fetch": run_fetch, "optimize": run_optimize, "install": run_install, "verify": run_verify}[args.command]
     previous = signal.signal(signal.SIGTERM, _stop_handler(mounts.termination_log))
     try:
         message, code = _guarded(command, mounts)
@@ -92,7 +106,7 @@ def run_fetch(mounts: Mounts) -> TerminationMessage:
             job.model.uri,
             store=mounts.store,
             digest=job.model.digest,
-            places=Places(source=mounts.source, credentials=mounts.run / "credentials"),
+            places=Places(source=mounts.source, credentials=mounts.run / CREDENTIALS),
             progress=progress,
         )
     _write_note(mounts.work / SOURCE_NOTE, fetched)
@@ -105,7 +119,7 @@ def run_fetch(mounts: Mounts) -> TerminationMessage:
                 # Samples from the model's own claim lie behind the model's mount.
                 places=Places(
                     source=mounts.samples if mounts.samples.is_dir() else mounts.source,
-                    credentials=mounts.run / "samples-credentials",
+                    credentials=mounts.run / SAMPLES_CREDENTIALS,
                 ),
                 progress=progress,
             )
@@ -142,6 +156,13 @@ def run_install(mounts: Mounts) -> TerminationMessage:
     order = _input(InstallInput, INSTALL_ENV)
     files = install(order, store=mounts.store, models=mounts.models, config=mounts.config)
     return _succeeded(f"installed {files} files of {order.digest}", None)
+
+
+def run_verify(mounts: Mounts) -> TerminationMessage:
+    """Ask the loaded servers for the golden set and compare their answers with the original's."""
+    from pilotfish.optimizer.verify_server import verify_servers
+
+    return verify_servers(_input(VerifyInput, VERIFY_ENV), store=mounts.store)
 
 
 def _fetch_one(uri: str, *, store: Path, digest: str | None, places: "Places", progress: "Progress") -> "Fetched":
@@ -235,21 +256,21 @@ def _read_note(path: Path) -> "Fetched | None":
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pilotfish-job", description="What Pilotfish's containers run.")
-    parser.add_argument("command", choices=("fetch", "optimize", "install"))
+    parser.add_argument("command", choices=("fetch", "optimize", "install", "verify"))
     for name, default in _DEFAULTS.items():
         parser.add_argument(f"--{name}", type=Path, default=Path(default), help=f"default: {default}")
     return parser
 
 
 _DEFAULTS = {
-    "store": "/store",
-    "work": "/work",
-    "source": "/source",
-    "samples": "/samples",
-    "config": "/config",
-    "models": "/models",
-    "run": "/var/run/pilotfish",
-    "termination-log": "/dev/termination-log",
+    "store": STORE_MOUNT,
+    "work": WORK_MOUNT,
+    "source": SOURCE_MOUNT,
+    "samples": SAMPLES_MOUNT,
+    "config": CONFIG_MOUNT,
+    "models": MODELS_MOUNT,
+    "run": RUN_MOUNT,
+    "termination-log": TERMINATION_LOG,
 }
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pilotfish.api.report import JobInput, JobServing, TerminationMessage
+from pilotfish.api.job_input import JobInput, JobServing
 from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.api.report import TerminationMessage
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.optimizer.benchmark import BenchmarkPlan
 from pilotfish.optimizer.errors import OptimizerError

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pilotfish.api.job_input import JobInput
 from pilotfish.api.model_config import ServingConfig
 from pilotfish.api.report import (
     Baseline,
     CandidateReport,
-    JobInput,
     Manifest,
     OptimizerReason,
     Report,

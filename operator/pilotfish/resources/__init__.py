@@ -8,8 +8,10 @@ from pilotfish.resources.job import JobIntent, make_job
 from pilotfish.resources.meta import Owner
 from pilotfish.resources.policy import Compute, Images, Policy
 from pilotfish.resources.revision import RevisionObjects, RevisionRecord, make_controller_revision, read_record
+from pilotfish.resources.routes import make_grpc_route, make_http_route, make_route_service
 from pilotfish.resources.services import make_headless_service, make_service
 from pilotfish.resources.store import make_store_claim
+from pilotfish.resources.verify_job import VerifyIntent, make_verify_job
 
 __all__ = [
     "Compute",
@@ -20,15 +22,20 @@ __all__ = [
     "RevisionObjects",
     "RevisionRecord",
     "ServingIntent",
+    "VerifyIntent",
     "make_config_map",
     "make_controller_revision",
     "make_deployment",
     "make_event",
+    "make_grpc_route",
     "make_headless_service",
+    "make_http_route",
     "make_job",
     "make_pod_disruption_budget",
+    "make_route_service",
     "make_service",
     "make_store_claim",
+    "make_verify_job",
     "read_record",
     "with_scale",
 ]

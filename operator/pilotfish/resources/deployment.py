@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pilotfish import names
-from pilotfish.api.report import INSTALL_ENV, ArtifactRecord, Backend, InstallInput
+from pilotfish.api.job_input import CONFIG_MOUNT, INSTALL_ENV, MODELS_MOUNT, STORE_MOUNT, InstallInput
+from pilotfish.api.report import ArtifactRecord, Backend
 from pilotfish.api.serving import ServingSpec
 from pilotfish.names import Component
 from pilotfish.resources.meta import Owner, make_metadata
 from pilotfish.resources.pods import (
-    STORE_MOUNT,
     claim_volume,
     compute_for,
     container,
@@ -31,8 +31,6 @@ from pilotfish.resources.units import whole_seconds
 INSTALL_CONTAINER = "install"
 TRITON_CONTAINER = "triton"
 PORTS = TritonPorts()
-MODELS_MOUNT = "/models"
-CONFIG_MOUNT = "/config"
 ADMIN_KEY_ENV = "PILOTFISH_ADMIN_KEY"
 _STOP_MARGIN_SECONDS = 5
 _MOST_EXIT_SECONDS = 20

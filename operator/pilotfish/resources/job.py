@@ -4,13 +4,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from pilotfish import names
+from pilotfish.api.job_input import (
+    CREDENTIALS,
+    JOB_ENV,
+    RUN_MOUNT,
+    SAMPLES_CREDENTIALS,
+    SAMPLES_MOUNT,
+    SCRATCH_MOUNT,
+    SOURCE_MOUNT,
+    STORE_MOUNT,
+    WORK_MOUNT,
+    JobInput,
+    JobServing,
+)
 from pilotfish.api.model import ModelFormat, ModelSpec
-from pilotfish.api.report import JOB_ENV, USER_ERROR_EXIT_CODE, JobInput, JobServing
+from pilotfish.api.report import USER_ERROR_EXIT_CODE
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.names import Component
 from pilotfish.resources.meta import Owner, make_metadata
 from pilotfish.resources.pods import (
-    STORE_MOUNT,
     claim_volume,
     compute_for,
     container,
@@ -27,10 +39,6 @@ from pilotfish.resources.units import whole_cores, whole_seconds
 FETCH_CONTAINER = "fetch"
 OPTIMIZE_CONTAINER = "optimize"
 BACKOFF_LIMIT = 3
-CREDENTIALS_MOUNT = "/var/run/pilotfish/credentials"
-SAMPLES_CREDENTIALS_MOUNT = "/var/run/pilotfish/samples-credentials"
-SOURCE_MOUNT = "/source"
-SAMPLES_MOUNT = "/samples"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +77,7 @@ def make_job(owner: Owner, intent: JobIntent, policy: Policy) -> dict[str, Any]:
             "backoffLimit": BACKOFF_LIMIT,
             "activeDeadlineSeconds": whole_seconds(intent.spec.optimization.deadline),
             "suspend": False,
-            "podFailurePolicy": _failure_policy(),
+            "podFailurePolicy": failure_policy(),
             "template": {
                 "metadata": {"labels": dict(labels)},
                 "spec": _pod(owner, intent, policy),
@@ -94,7 +102,8 @@ def job_input(owner: Owner, intent: JobIntent, policy: Policy) -> JobInput:
     )
 
 
-def _failure_policy() -> dict[str, Any]:
+def failure_policy() -> dict[str, Any]:
+    """Which failures of a pod count, and which one ends the Job at once."""
     return {
         "rules": [
             # An evicted pod says nothing about the model: it does not count.
@@ -109,7 +118,7 @@ def _pod(owner: Owner, intent: JobIntent, policy: Policy) -> dict[str, Any]:
     compute = compute_for(optimization.resources, policy.optimizer_compute)
     gpus = optimization.gpus.count if optimization.gpus else 0
     env = [{"name": JOB_ENV, "value": job_input(owner, intent, policy).to_json()}, *_environment(compute)]
-    shared = [mount("store", STORE_MOUNT), mount("work", "/work"), mount("tmp", "/tmp")]  # noqa: S108 — a mount in a pod
+    shared = [mount("store", STORE_MOUNT), mount("work", WORK_MOUNT), mount("tmp", SCRATCH_MOUNT)]
     volumes, fetch_mounts = _source_volumes(model)
     image = optimizer_image(model, policy.images)
     return {
@@ -147,7 +156,7 @@ def _pod(owner: Owner, intent: JobIntent, policy: Policy) -> dict[str, Any]:
 
 
 def _environment(compute: Compute) -> list[dict[str, str]]:
-    return [{"name": "HOME", "value": "/work"}, {"name": "TMPDIR", "value": "/tmp"}, *thread_env(compute)]  # noqa: S108
+    return [{"name": "HOME", "value": WORK_MOUNT}, {"name": "TMPDIR", "value": SCRATCH_MOUNT}, *thread_env(compute)]
 
 
 def _source_volumes(model: ModelSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -157,13 +166,13 @@ def _source_volumes(model: ModelSpec) -> tuple[list[dict[str, Any]], list[dict[s
     for name, claim, path in _claims(model):
         volumes.append(claim_volume(name, claim, read_only=True))
         mounts.append(mount(name, path, read_only=True))
-    for name, secret, path in (
-        ("credentials", model.credentials.secret_name if model.credentials else None, CREDENTIALS_MOUNT),
-        ("samples-credentials", model.samples.secret_name if model.samples else None, SAMPLES_CREDENTIALS_MOUNT),
+    for name, secret in (
+        (CREDENTIALS, model.credentials.secret_name if model.credentials else None),
+        (SAMPLES_CREDENTIALS, model.samples.secret_name if model.samples else None),
     ):
         if secret is not None:
             volumes.append(secret_volume(name, secret))
-            mounts.append(mount(name, path, read_only=True))
+            mounts.append(mount(name, f"{RUN_MOUNT}/{name}", read_only=True))
     return volumes, mounts
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pilotfish.api.job_input import TERMINATION_LOG
 from pilotfish.api.optimization import ComputeResources
 from pilotfish.resources.policy import Compute, Images
 from pilotfish.resources.units import whole_cores
 
 USER_ID = 65532
-STORE_MOUNT = "/store"
 
 
 def compute_for(asked: ComputeResources | None, default: Compute) -> Compute:
@@ -72,7 +72,7 @@ def container(
         "image": image,
         "imagePullPolicy": images.pull_policy,
         "securityContext": container_security(),
-        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePath": TERMINATION_LOG,
         **body,
         "volumeMounts": [dict(m) for m in mounts],
     }

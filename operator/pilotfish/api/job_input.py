@@ -1,0 +1,86 @@
+"""What the containers are told, one JSON value in one variable each, and where their volumes are mounted.
+
+Wire types only; shared by the pods' builders and by the program that runs in them.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from pilotfish.api.model import ModelSpec
+from pilotfish.api.optimization import OptimizationSpec, Tolerance
+from pilotfish.api.report import ArtifactRecord, Digest, ModelSignature, WireModel
+
+JOB_ENV = "PILOTFISH_JOB"
+INSTALL_ENV = "PILOTFISH_INSTALL"
+VERIFY_ENV = "PILOTFISH_VERIFY"
+
+STORE_MOUNT = "/store"
+WORK_MOUNT = "/work"
+SCRATCH_MOUNT = "/tmp"  # noqa: S108 — a mount in a pod
+SOURCE_MOUNT = "/source"
+SAMPLES_MOUNT = "/samples"
+CONFIG_MOUNT = "/config"
+MODELS_MOUNT = "/models"
+RUN_MOUNT = "/var/run/pilotfish"
+CREDENTIALS = "credentials"
+"""Folder in RUN_MOUNT: files of the Secret that opens the model's source."""
+SAMPLES_CREDENTIALS = "samples-credentials"
+"""The same for the samples' source."""
+TERMINATION_LOG = "/dev/termination-log"
+
+StorePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+
+
+class JobServing(WireModel):
+    """The part of `spec.serving` that the optimizer measures for."""
+
+    max_batch_size: int | None = Field(default=None, ge=0)
+    gpus: int = Field(default=0, ge=0)
+    cpu_threads: int | None = Field(default=None, ge=1, description="Threads of a serving pod; null: this machine's.")
+
+
+class JobInput(WireModel):
+    """PILOTFISH_JOB: the whole input of `fetch` and `optimize`."""
+
+    name: str
+    revision: str
+    recipe_key: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    model: ModelSpec
+    optimization: OptimizationSpec = OptimizationSpec()
+    serving: JobServing = JobServing()
+
+
+class InstallInput(WireModel):
+    """PILOTFISH_INSTALL: which artifact goes to /models and what it must hash to."""
+
+    artifact: StorePath
+    digest: Digest
+    model: str
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a path that climbs."""
+        _check_inside(self.artifact)
+
+
+class VerifyInput(WireModel):
+    """PILOTFISH_VERIFY: whose answers are compared with which golden set, and how far they may differ."""
+
+    model: str = Field(description="Name of the model in the server.")
+    host: str = Field(description="The headless Service: every pod of the revision by address.")
+    port: int = Field(default=8001, ge=1, le=65535)
+    pods: int = Field(ge=1, description="How many pods must answer.")
+    artifact: ArtifactRecord
+    signature: ModelSignature
+    samples_given: bool = Field(default=False, description="The golden set was recorded, not generated.")
+    tolerance: Tolerance | None = None
+    wait_seconds: int = Field(default=120, ge=0, description="How long the pods may take to say READY.")
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a path that climbs."""
+        _check_inside(self.artifact.path)
+
+
+def _check_inside(path: str) -> None:
+    if ".." in path.split("/"):
+        raise ValueError(f"artifact path {path!r} must stay inside the store")
