@@ -17,7 +17,7 @@ from pilotfish.api.rollout import Capacity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Pods as they are. `asked`: replicas of the Deployment; `total`: its pods that stay; `leaving`: those on the way out.
+    """Pods as they are. `asked`: replicas of the Deployment; `total`: its pods that stay; `leaving`: its other pods.
 
     A pod that leaves holds its place until it is gone. Counts below 0 are taken as 0.
     """
