@@ -12,6 +12,7 @@ from pilotfish.api.base import ApiModel, Duration, Fraction, Quantity
 from pilotfish.api.crd import NAME_RULES, make_crd, printer_columns, unavailable_fields
 from pilotfish.api.lint import lint
 from pilotfish.api.markers import MARKERS, MEANINGS, DocumentedEnum, Rule, distinct, marked
+from pilotfish.api.rollout import Analysis, AnalysisChecks, Check
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.api.structural import SchemaError, make_structural, make_tree, rules_of
 from support.invalid_objects import INVALID, NOT_AVAILABLE, make_manifest
@@ -139,6 +140,47 @@ def test_rules_of_a_type_and_of_the_field_that_uses_it_both_count():
 
     rules = structural_of(Outer)["properties"]["inner"]["x-kubernetes-validations"]
     assert [rule["message"] for rule in rules] == ["type", "field"]
+
+
+def test_the_default_of_a_block_holds_what_its_fields_would_not_fill_in():
+    class Bound(ApiModel):
+        """Bound."""
+
+        most: int | None = None
+        """Most."""
+        mode: str = "Hard"
+        """Mode."""
+
+    class Bounds(ApiModel):
+        """Bounds."""
+
+        errors: Bound | None = None
+        """Errors."""
+        restarts: Bound = Bound()
+        """Restarts."""
+        names: tuple[str, ...] = ()
+        """Names."""
+
+    class Judged(ApiModel):
+        """Judged."""
+
+        bounds: Bounds = Bounds(errors=Bound(most=1))
+        """Bounds."""
+        others: Bounds = Bounds()
+        """Others."""
+
+    fields = structural_of(Judged)["properties"]
+    assert fields["bounds"]["default"] == {"errors": {"most": 1}}
+    assert fields["bounds"]["description"] == "Bounds. Default: {errors: {most: 1}}."
+    assert fields["others"]["default"] == {}
+    assert fields["others"]["description"] == "Others."
+
+
+def test_an_analysis_that_says_little_is_judged_by_the_same_defaults_as_one_that_says_nothing():
+    """The API server fills in its defaults from the schema, the operator its own: they must not differ."""
+    filled = SPEC["spec.rollout.analysis.checks"]["default"]
+    assert AnalysisChecks.model_validate(filled) == Analysis().checks
+    assert Analysis().checks.error_rate == Check(max="0.01")
 
 
 def test_a_pattern_becomes_a_rule_with_a_sentence():
@@ -372,15 +414,9 @@ def test_what_this_version_refuses():
         "spec.serving.access",
         "spec.serving.gateway",
         "spec.serving.placement",
-        "spec.rollout.strategy Canary Replace",
-        "spec.rollout.capacity Auto Swap Recreate",
-        "spec.rollout.steps",
-        "spec.rollout.verification",
-        "spec.rollout.analysis",
+        "spec.rollout.verification.tolerance.metric",
+        "spec.rollout.verification.tolerance.maxMetricDrop",
         "spec.rollout.shadow",
-        "spec.rollout.bake",
-        "spec.rollout.maintenanceWindows",
-        "spec.rollout.action",
     ]
 
 

@@ -150,7 +150,7 @@ def test_ten_lines_show_every_default(objects):
             "terminationGracePeriod": "60s",
             "minAvailable": 1,
         },
-        "rollout": {"strategy": "BlueGreen", "capacity": "Surge", "progressDeadline": "10m"},
+        "rollout": {"strategy": "BlueGreen", "capacity": "Auto", "progressDeadline": "10m"},
         "paused": False,
         "revisionHistoryLimit": 5,
     }
@@ -240,7 +240,24 @@ def test_explain_tells_unit_default_and_meaning(kubectl):
     said = " ".join(kubectl.run("explain", "mdep.spec.optimization.objective").split())
     assert "Latency (smallest median latency at the first batch size)" in said
     assert "Default: Latency." in said
-    assert "Not available in this version" in " ".join(kubectl.run("explain", "mdep.spec.rollout.analysis").split())
+    assert "Not available in this version" in " ".join(kubectl.run("explain", "mdep.spec.rollout.shadow").split())
+
+
+def test_a_short_analysis_keeps_the_default_checks(objects):
+    """A block that is written in part must not lose the check that stands behind it."""
+    analysis = objects.create(make_manifest({"rollout": {"strategy": "Canary", "analysis": {"interval": "5s"}}}))[
+        "spec"
+    ]["rollout"]["analysis"]
+    assert analysis == {
+        "interval": "5s",
+        "window": "1m",
+        "minRequests": 100,
+        "onNoData": "Hold",
+        "noDataDeadline": "30m",
+        "failureLimit": 1,
+        "errorLimit": 4,
+        "checks": {"errorRate": {"max": "0.01", "mode": "Enforce"}, "podRestarts": {"max": 0, "mode": "Enforce"}},
+    }
 
 
 def _full_status():
@@ -264,11 +281,25 @@ def _full_status():
         "candidateRevision": {"name": "digits-bbbb2222", "hash": "bbbb2222"},
         "optimization": {"winner": "onnx-fp32", "speedup": "2.1", "maxAbsError": "1.2e-06"},
         "rollout": {
+            "revision": "bbbb2222",
+            "stage": "Stepping",
             "step": {"index": 1, "weight": 25, "startedAt": "2026-11-22T10:00:00Z"},
-            "traffic": {"desired": 25, "achieved": "24.8", "source": "TritonCounters"},
+            "traffic": {
+                "desired": 25,
+                "assigned": 25,
+                "achieved": "24.8",
+                "source": "Replicas",
+                "achievable": [25, 50],
+            },
             "capacity": {"plan": "Surge", "gpusNeeded": 1, "gpusFree": 2, "rollbackETA": "10s"},
-            "analysis": {"verdict": "Pass", "checks": [{"name": "errorRate", "verdict": "Pass"}]},
+            "verification": {"verdict": "Pass", "message": "32 of 32 answers agree"},
+            "analysis": {
+                "verdict": "Pass",
+                "checks": [{"name": "errorRate", "verdict": "Pass", "passed": 3, "failed": 0, "errors": 0}],
+            },
             "lastActionId": "2026-11-22-1",
+            "undo": {"toRevision": "aaaa1111", "fromRevision": "cccc3333"},
+            "aborted": {"revision": "cccc3333", "reason": "AnalysisFailed", "at": "2026-11-22T09:00:00Z"},
         },
         "replicas": 2,
         "readyReplicas": 2,

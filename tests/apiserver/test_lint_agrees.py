@@ -33,6 +33,20 @@ SEEDS_OF_VALUES = {
     "serving.replicas": [0, 1000, "1", True, 1.5],
     "serving.gpus": [{"count": 1}, {"count": 16, "resource": "nvidia.com/gpu"}],
     "serving.batching": [{"maxBatchSize": 4, "preferredSizes": [4]}, {"preferredSizes": [1, 9]}],
+    "rollout.strategy": ["Canary", "Replace", "canary"],
+    "rollout.bake": ["0s", "168h", "5", "1h30m"],
+    "rollout": [
+        {"strategy": "Canary", "steps": [{"weight": 10, "hold": "2m"}, {"weight": 50, "hold": "Forever"}]},
+        {"strategy": "Replace", "capacity": "Recreate"},
+        {"capacity": "Swap", "steps": []},
+        {"action": {"id": "1", "verb": "undo", "toRevision": "bcdfghjk"}},
+        {"maintenanceWindows": [{"schedule": "0 2 * * 6", "duration": "4h", "timeZone": "Europe/Berlin"}]},
+    ],
+    "rollout.analysis": [
+        {"interval": "5s", "window": "24h", "minRequests": 0, "failureLimit": 1},
+        {"checks": {"errorRate": {"max": "0.01"}, "tailLatency": {"max": "50ms", "quantile": "0.99"}}},
+        {"checks": {"queueTime": {"maxRegression": "1e-4"}, "podRestarts": {"max": 0}}},
+    ],
     "paused": [True, "true", 1],
 }
 ALPHABET = "aZ09 ./:@?&=#-_%\\\n~é"

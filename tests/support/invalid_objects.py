@@ -191,6 +191,11 @@ OPTIMIZATION = (
     Invalid("a deadline without unit", "with its unit such as", {"optimization.deadline": "60"}),
     Invalid("a deadline too short", "write a duration from 1m to 168h", {"optimization.deadline": "5s"}),
     Invalid("a deadline too long", "write a duration from 1m to 168h", {"optimization.deadline": "169h"}),
+    Invalid(
+        "a deadline beyond all counting",
+        "write a duration from 1m to 168h",
+        {"optimization.deadline": "99999999999999999h"},
+    ),
     Invalid("a deadline as a number", "with its unit", {"optimization.deadline": 60}, server="must be of type string"),
     Invalid("memory in words", "write a quantity such as", {"optimization.resources": {"memory": "4 GB"}}),
     Invalid("fewer than no cores", "write a quantity such as", {"optimization.resources": {"cpu": -1}}),
@@ -227,6 +232,123 @@ SERVING = (
     Invalid("a size in words", "write a quantity such as", {"storage.size": "big"}),
     Invalid("a class of another namespace", "no '/'", {"storage.className": "team/fast"}),
     Invalid("an access mode nobody knows", "ReadWriteOnce", {"storage.accessMode": "ReadOnly"}),
+)
+
+
+def _canary(*steps: dict[str, Any]) -> dict[str, Any]:
+    return {"rollout": {"strategy": "Canary", "steps": list(steps)}}
+
+
+def _checks(**checks: Any) -> dict[str, Any]:
+    return {"rollout": {"strategy": "Canary", "analysis": {"checks": checks}}}
+
+
+def _action(**action: Any) -> dict[str, Any]:
+    return {"rollout.action": {"id": "2026-11-22-1", **action}}
+
+
+def _window(schedule: str = "0 2 * * 6", duration: str = "4h", **more: str) -> dict[str, Any]:
+    return {"rollout.maintenanceWindows": [{"schedule": schedule, "duration": duration, **more}]}
+
+
+ROLLOUT = (
+    Invalid("steps that go down", "in ascending order", _canary({"weight": 50}, {"weight": 10, "hold": "2m"})),
+    Invalid("the same step twice", "each once", _canary({"weight": 50}, {"weight": 50})),
+    Invalid("a step of all", "at most 99", _canary({"weight": 100}), server="less than or equal to 99"),
+    Invalid("a step of nothing", "at least 1", _canary({"weight": 0}), server="greater than or equal to 1"),
+    Invalid(
+        "a step that does not say its weight", "is required", _canary({"hold": "2m"}), server="weight: Required value"
+    ),
+    Invalid(
+        "more steps than allowed",
+        "at most 32",
+        _canary(*({"weight": weight} for weight in range(1, 34))),
+        server="must have at most 32 items",
+    ),
+    Invalid("a hold in words", "or Forever", _canary({"weight": 10, "hold": "long"})),
+    Invalid("a hold without unit", "or Forever", _canary({"weight": 10, "hold": "120"})),
+    Invalid("a hold of for ever in lower case", "or Forever", _canary({"weight": 10, "hold": "forever"})),
+    Invalid("a hold of more than a week", "from 0s to 168h", _canary({"weight": 10, "hold": "168h1s"})),
+    Invalid(
+        "steps without Canary",
+        "steps are those of a canary",
+        {"rollout": {"steps": [{"weight": 10}]}},
+    ),
+    Invalid(
+        "steps with Replace",
+        "steps are those of a canary",
+        {"rollout": {"strategy": "Replace", "steps": [{"weight": 10}]}},
+    ),
+    Invalid(
+        "Replace with Surge",
+        "Replace stops the old revision first",
+        {"rollout": {"strategy": "Replace", "capacity": "Surge"}},
+    ),
+    Invalid(
+        "Replace with Swap",
+        "Replace stops the old revision first",
+        {"rollout": {"strategy": "Replace", "capacity": "Swap"}},
+    ),
+    Invalid("a strategy nobody knows", "use one of Canary, BlueGreen", {"rollout.strategy": "Blue"}, server="Blue"),
+    Invalid("a capacity nobody knows", "use one of Auto, Surge", {"rollout.capacity": "Spare"}, server="Spare"),
+    Invalid("a bake in words", "with its unit such as", {"rollout.bake": "long"}),
+    Invalid("a bake of more than a week", "from 0s to 168h", {"rollout.bake": "169h"}),
+    Invalid("a bake below zero", "with its unit such as", {"rollout.bake": "-5m"}),
+    # A2: a check without condition is no measurement that passes, but a mistake.
+    Invalid("a check without bounds", "set max (absolute) or", _checks(errorRate={})),
+    Invalid("a check that only says its mode", "set max (absolute) or", _checks(queueTime={"mode": "Observe"})),
+    Invalid("a tail without bounds", "set max (absolute) or", _checks(tailLatency={"quantile": "0.99"})),
+    Invalid("a time as a share", "with its unit such as", _checks(tailLatency={"max": "0.5"})),
+    Invalid("a share as a time", 'such as "0.995"', _checks(errorRate={"max": "5ms"})),
+    Invalid("a time that is too long", "from 0s to 1h", _checks(computeTime={"max": "2h"})),
+    Invalid("a quantile above one", "a share from 0 to 1", _checks(tailLatency={"max": "5ms", "quantile": "99"})),
+    Invalid(
+        "a mode nobody knows", "use one of Enforce", _checks(errorRate={"max": "1", "mode": "Warn"}), server="Warn"
+    ),
+    Invalid(
+        "fewer restarts than none", "at least 0", _checks(podRestarts={"max": -1}), server="greater than or equal to 0"
+    ),
+    Invalid(
+        "two checks of one name",
+        "a name of its own",
+        _checks(prometheus=[{"name": "a", "query": "x", "max": "1"}, {"name": "a", "query": "y", "max": "1"}]),
+    ),
+    Invalid(
+        "a query without bounds",
+        "set max (absolute) or",
+        _checks(prometheus=[{"name": "gpu-memory", "query": "max(x)"}]),
+    ),
+    Invalid(
+        "a query without a name",
+        "is required",
+        _checks(prometheus=[{"query": "max(x)", "max": "1"}]),
+        server="name: Required value",
+    ),
+    Invalid("judging too often", "from 5s to 1h", {"rollout.analysis": {"interval": "1s"}}),
+    Invalid("judging too little", "from 10s to 24h", {"rollout.analysis": {"window": "9s"}}),
+    Invalid("waiting too briefly for data", "from 1m to 168h", {"rollout.analysis": {"noDataDeadline": "59s"}}),
+    Invalid(
+        "no failure at all aborts",
+        "at least 1",
+        {"rollout.analysis": {"failureLimit": 0}},
+        server="greater than or equal to 1",
+    ),
+    Invalid("no data, no rule", "use one of Hold", {"rollout.analysis": {"onNoData": "Ignore"}}, server="Ignore"),
+    Invalid(
+        "a tolerance of the loaded model in percent",
+        "a share from 0 to 1",
+        {"rollout.verification": {"tolerance": {"top1Agreement": "99.5"}}},
+    ),
+    Invalid("undo to nowhere", "set toRevision with verb undo", _action(verb="undo")),
+    Invalid(
+        "a promotion to somewhere", "set toRevision with verb undo", _action(verb="promote", toRevision="bcdfghjk")
+    ),
+    Invalid("a verb nobody knows", "use one of promote", _action(verb="restart"), server="restart"),
+    Invalid("an action without id", "is required", {"rollout.action": {"verb": "retry"}}, server="id: Required value"),
+    Invalid("a window of four fields", "five fields of a cron expression", _window("0 2 * *")),
+    Invalid("a window without end", "from 1m to 168h", _window(duration="169h")),
+    Invalid("a window of no time", "from 1m to 168h", _window(duration="59s")),
+    Invalid("a time zone with a space", "such as Europe/Berlin", _window(timeZone="Central Europe")),
 )
 
 _GONE = "is not available in this version"
@@ -272,47 +394,8 @@ COMING = (
         {"serving.autoscaling": {"maxReplicas": 2, "metrics": [{"type": "Prometheus", "target": "5"}]}},
     ),
     Invalid("a namespace with a slash", "no '/'", {"serving.access": {"mode": "Internal", "fromNamespaces": ["a/b"]}}),
-    Invalid(
-        "steps that go down", "in ascending order", {"rollout.steps": [{"weight": 50}, {"weight": 10, "hold": "2m"}]}
-    ),
-    Invalid("the same step twice", "each once", {"rollout.steps": [{"weight": 50}, {"weight": 50}]}),
-    Invalid("a step of all", "at most 99", {"rollout.steps": [{"weight": 100}]}, server="less than or equal to 99"),
-    Invalid("a hold in words", "or Forever", {"rollout.steps": [{"weight": 10, "hold": "long"}]}),
-    Invalid("a check without bounds", "set max (absolute) or", {"rollout.analysis": {"checks": {"errorRate": {}}}}),
-    Invalid(
-        "a time as a share",
-        "with its unit such as",
-        {"rollout.analysis": {"checks": {"tailLatency": {"max": "0.5"}}}},
-    ),
-    Invalid(
-        "two checks of one name",
-        "a name of its own",
-        {
-            "rollout.analysis": {
-                "checks": {
-                    "prometheus": [
-                        {"name": "a", "query": "x", "max": "1"},
-                        {"name": "a", "query": "y", "max": "1"},
-                    ]
-                }
-            }
-        },
-    ),
-    Invalid("undo to nowhere", "set toRevision with verb undo", {"rollout.action": {"id": "1", "verb": "undo"}}),
-    Invalid(
-        "a window of four fields",
-        "five fields of a cron expression",
-        {"rollout.maintenanceWindows": [{"schedule": "0 2 * *", "duration": "4h"}]},
-    ),
     Invalid("a file without its function", "write file.py#function", {"model.architecture.file": "model.py"}),
     Invalid("code in a file as data", "set trust: Executable to run", {"model.architecture.file": "model.py#build"}),
-    Invalid("judging too often", "from 5s to 1h", {"rollout.analysis": {"interval": "1s"}}),
-    Invalid("judging too little", "from 10s to 24h", {"rollout.analysis": {"window": "1s"}}),
-    Invalid(
-        "a time zone with a space",
-        "such as Europe/Berlin",
-        {"rollout.maintenanceWindows": [{"schedule": "0 2 * * 6", "duration": "4h", "timeZone": "Central Europe"}]},
-    ),
     Invalid("an export twice", "name each export once", {"optimization.exports": ["TFLite", "TFLite"]}),
     Invalid(
         "a bucket behind http",
@@ -360,13 +443,9 @@ NOT_AVAILABLE = (
     _refused("serving.access", {"mode": "Internal"}),
     _refused("serving.gateway", {"name": "public"}),
     _refused("serving.placement", {"profile": "a100"}),
-    _refused("rollout.steps", [{"weight": 10}]),
-    _refused("rollout.verification", {"tolerance": {"cosine": "0.99"}}),
-    _refused("rollout.analysis", {"interval": "15s"}),
+    _refused("rollout.verification.tolerance.metric", "Accuracy"),
+    _refused("rollout.verification.tolerance.maxMetricDrop", "0.01"),
     _refused("rollout.shadow", {"sampleRate": "0.05"}),
-    _refused("rollout.bake", "5m"),
-    _refused("rollout.maintenanceWindows", [{"schedule": "0 2 * * 6", "duration": "4h"}]),
-    _refused("rollout.action", {"id": "1", "verb": "promote"}),
     Invalid("uri oci, not built yet", f"oci:// {_GONE}", {"model.uri": "oci://host/model"}),
     Invalid("samples in oci, not built yet", f"oci:// {_GONE}", {"model.samples": {"uri": "oci://host/samples"}}),
     _refused_value("model.format", "Keras", "use one of ExportedProgram"),
@@ -376,11 +455,6 @@ NOT_AVAILABLE = (
     _refused_value("optimization.precisions", "BF16", "use one of FP32, FP16, INT8"),
     _refused_value("storage.kind", "Bucket", "use PVC", **{"storage.bucket": {"uri": "s3://a/b"}}),
     _refused_value("storage.kind", "OCI", "use PVC", **{"storage.oci": {"repository": "host/models"}}),
-    _refused_value("rollout.strategy", "Canary", "use BlueGreen"),
-    _refused_value("rollout.strategy", "Replace", "use BlueGreen"),
-    _refused_value("rollout.capacity", "Auto", "use Surge"),
-    _refused_value("rollout.capacity", "Swap", "use Surge"),
-    _refused_value("rollout.capacity", "Recreate", "use Surge"),
 )
 
 # The server prunes unknown fields without a word (kubectl asks it to be strict); lint always says them.
@@ -402,6 +476,7 @@ INVALID = (
     *SIGNATURES,
     *OPTIMIZATION,
     *SERVING,
+    *ROLLOUT,
     *COMING,
     *NOT_AVAILABLE,
     *LINT_ONLY,

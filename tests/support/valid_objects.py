@@ -55,5 +55,60 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ("no pods", {"serving.replicas": 0, "serving.minAvailable": 0}),
     ("empty blocks", {"optimization": None, "serving.batching": None, "serving.replicas": None, "model.refresh": None}),
     ("arguments that are null", {"model.architecture": {"factory": "timm.create_model", "arguments": {"act": None}}}),
-    ("defaults written out", {"rollout": {"strategy": "BlueGreen", "capacity": "Surge"}, "storage.kind": "PVC"}),
+    ("defaults written out", {"rollout": {"strategy": "BlueGreen", "capacity": "Auto"}, "storage.kind": "PVC"}),
+    ("a canary without a word", {"rollout": {"strategy": "Canary"}}),
+    ("an empty list of steps", {"rollout": {"strategy": "BlueGreen", "steps": []}}),
+    (
+        "a canary with every kind of hold",
+        {
+            "rollout": {
+                "strategy": "Canary",
+                "capacity": "Swap",
+                "steps": [{"weight": 1}, {"weight": 50, "hold": "168h"}, {"weight": 99, "hold": "Forever"}],
+                "bake": "0s",
+            }
+        },
+    ),
+    ("Replace", {"rollout": {"strategy": "Replace"}}),
+    ("Replace, said in full", {"rollout": {"strategy": "Replace", "capacity": "Recreate"}}),
+    ("BlueGreen in place", {"rollout": {"capacity": "Recreate", "bake": "168h"}, "serving.minAvailable": 0}),
+    ("an empty analysis", {"rollout": {"strategy": "Canary", "analysis": {}}}),
+    (
+        "every check",
+        {
+            "rollout": {
+                "strategy": "Canary",
+                "verification": {"tolerance": {"cosine": "0.999"}},
+                "analysis": {
+                    "interval": "5s",
+                    "window": "10s",
+                    "minRequests": 0,
+                    "onNoData": "Pass",
+                    "noDataDeadline": "1m",
+                    "failureLimit": 3,
+                    "errorLimit": 0,
+                    "checks": {
+                        "errorRate": {"max": "0.01", "maxRegression": "0.5"},
+                        "meanLatency": {"maxRegression": "0.2"},
+                        "tailLatency": {"quantile": "0.95", "max": "1h"},
+                        "queueTime": {"max": "0ms", "mode": "Observe"},
+                        "computeTime": {"maxRegression": "0"},
+                        "podRestarts": {"max": 2},
+                        "prometheus": [{"name": "gpu-memory", "query": 'max(used{pod=~"x.*"})', "max": "0.9"}],
+                    },
+                },
+            }
+        },
+    ),
+    (
+        "windows",
+        {
+            "rollout.maintenanceWindows": [
+                {"schedule": "0 2 * * 6", "duration": "4h", "timeZone": "Europe/Berlin"},
+                {"schedule": "*/30 * * * *", "duration": "1m"},
+            ]
+        },
+    ),
+    ("an action", {"rollout.action": {"id": "2026-11-22-1", "verb": "promoteFull"}}),
+    ("undo", {"rollout.action": {"id": "2026-11-22-2", "verb": "undo", "toRevision": "bcdfghjk"}}),
 )

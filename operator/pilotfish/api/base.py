@@ -27,6 +27,7 @@ _UNITS = {
     "m": timedelta(minutes=1),
     "h": timedelta(hours=1),
 }
+_LONGEST = timedelta(hours=2_562_047)  # what the API server's 64 bits of nanoseconds hold
 
 
 def _digits(value: Any) -> Any:
@@ -79,23 +80,37 @@ SecretName = Annotated[str, Field(min_length=1, max_length=253, json_schema_extr
 
 
 def parse_duration(text: str) -> timedelta:
-    """The length of a Duration such as `1h30m`. Raises ValueError for anything else."""
+    """The length of a Duration such as `1h30m`. Raises ValueError for anything else, and for more than 292 years."""
     if re.fullmatch(_DURATION, text) is None:
         raise ValueError(f"{text!r} is not a duration: {IS_DURATION.message}")
     parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", text)
+    if sum(float(amount) * _UNITS[unit].total_seconds() for amount, unit in parts) > _LONGEST.total_seconds():
+        raise ValueError(f"{text!r} is too long for a duration: write at most 2562047h")
     return sum((float(amount) * _UNITS[unit] for amount, unit in parts), timedelta())
+
+
+def is_between(least: str, most: str) -> Rule:
+    """A Duration from `least` to `most`, both included; a string that is no duration is another rule's business."""
+    low, high = parse_duration(least), parse_duration(most)
+
+    def holds(text: str) -> bool:
+        if re.fullmatch(_DURATION, text) is None:
+            return True
+        try:
+            return low <= parse_duration(text) <= high
+        except ValueError:
+            return False
+
+    return Rule(
+        cel=f"!({IS_DURATION.cel}) || (duration(self) >= duration('{least}') && duration(self) <= duration('{most}'))",
+        message=f"write a duration from {least} to {most}",
+        holds=holds,
+    )
 
 
 def between(least: str, most: str) -> Callable[[JsonDict], None]:
     """Mark a Duration that has bounds, both included."""
-    low, high = parse_duration(least), parse_duration(most)
-    bounds = Rule(
-        # A string that is no duration is IS_DURATION's business.
-        cel=f"!({IS_DURATION.cel}) || (duration(self) >= duration('{least}') && duration(self) <= duration('{most}'))",
-        message=f"write a duration from {least} to {most}",
-        holds=lambda text: not IS_DURATION.holds(text) or low <= parse_duration(text) <= high,  # type: ignore[misc]
-    )
-    return marked(IS_DURATION, bounds)
+    return marked(IS_DURATION, is_between(least, most))
 
 
 class ApiModel(BaseModel):

@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, Field
 
-from pilotfish.api.base import IS_DNS_NAME, ApiModel, Duration, Fraction, Share, between
+from pilotfish.api.base import IS_DNS_NAME, ApiModel, Duration, Fraction, Share, between, is_between
 from pilotfish.api.markers import DocumentedEnum, Rule, distinct, full_match, marked
 from pilotfish.api.optimization import Tolerance
 
@@ -61,10 +61,12 @@ class Step(ApiModel):
             full_match(
                 r"Forever|([0-9]+(\.[0-9]+)?(ms|s|m|h))+",
                 "write a duration such as 2m, or Forever to wait for a promotion",
-            )
+            ),
+            is_between("0s", "168h"),
         ),
     )
-    """How long to stay: a duration, or `Forever` until promoted. Example: `2m`."""
+    """How long to stay once the share is reached: a duration up to 168h, or `Forever` until promoted. Left out: until
+    every check was good once. Example: `2m`."""
 
 
 class Check(ApiModel):
@@ -91,8 +93,8 @@ class Check(ApiModel):
 class TimeCheck(Check):
     """Bounds of a time."""
 
-    max: Duration | None = None
-    """Longest time. Example: `50ms`."""
+    max: Duration | None = Field(default=None, json_schema_extra=between("0s", "1h"))
+    """Longest time, at most 1h. Example: `50ms`."""
 
 
 class TailLatencyCheck(TimeCheck):
@@ -162,7 +164,7 @@ class Analysis(ApiModel):
     error_limit: int = Field(default=4, ge=0, le=100)
     """Measurements in a row that may go wrong (pods or Prometheus do not answer); one more aborts the rollout."""
     checks: AnalysisChecks = AnalysisChecks(error_rate=Check(max="0.01"))
-    """What is judged. Example: `{errorRate: {max: "0.01"}}`."""
+    """What is judged; what is named here replaces the default. Example: `{errorRate: {max: "0.01"}}`."""
 
 
 class RolloutVerification(ApiModel):

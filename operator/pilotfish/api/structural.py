@@ -93,7 +93,7 @@ def make_structural(node: Mapping[str, Any], path: str) -> Node:
         schema["pattern"] = node["pattern"]
     schema |= {key: node[key] for key in _KEPT if key in node}
     if _has_default(node):
-        schema["default"] = {} if node.get("type") == "object" else node["default"]
+        schema["default"] = _default_of(node)
     if node.get("type") == "array":
         schema |= _list_parts(node, path)
     if node.get("type") == "object":
@@ -136,6 +136,20 @@ def _has_default(node: Mapping[str, Any]) -> bool:
     return node.get("default") not in (None, [], {}, "") and not is_unavailable(node)
 
 
+def _default_of(node: Mapping[str, Any]) -> Any:
+    """What the API server writes: of a block only what its own fields' defaults would not fill in."""
+    if node.get("type") != "object":
+        return node["default"]
+    said = {name: value for name, value in node["default"].items() if value is not None}
+    fields = node["properties"]
+    told = {name: _default_of({**fields[name], "default": value}) for name, value in said.items()}
+    return {name: value for name, value in told.items() if value != _own_default(fields[name])}
+
+
+def _own_default(field: Mapping[str, Any]) -> Any:
+    return _default_of(field) if field.get("default") is not None else None
+
+
 def _list_parts(node: Mapping[str, Any], path: str) -> Node:
     found = next((m for m in markers_of(node) if m.list_type is ListType.MAP), Marker())
     keys = {"x-kubernetes-list-map-keys": list(found.list_keys)} if found.list_keys else {}
@@ -159,8 +173,8 @@ def _describe(node: Mapping[str, Any]) -> str:
     choice = node.get("items", node)
     if meanings := choice.get(MEANINGS):
         sentences.append("One of: " + "; ".join(f"{value} ({meanings[value]})" for value in choice["enum"]) + ".")
-    if _has_default(node) and node.get("type") != "object":
-        sentences.append(f"Default: {_default_text(node['default'])}.")
+    if _has_default(node) and (default := _default_of(node)) != {}:
+        sentences.append(f"Default: {_default_text(default)}.")
     if is_unavailable(node):
         sentences.append("Not available in this version.")
     elif values := unavailable_values(node) or unavailable_values(node.get("items", {})):
@@ -171,6 +185,8 @@ def _describe(node: Mapping[str, Any]) -> str:
 def _default_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_default_text(child)}" for name, child in value.items()) + "}"
     return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
