@@ -353,6 +353,11 @@ ROLLOUT = (
 
 _GONE = "is not available in this version"
 
+
+def _gateway(**more: Any) -> dict[str, Any]:
+    return {"serving.gateway": {"name": "public", **more}}
+
+
 # What is refused as a whole in this version is still checked inside: the rules must be right on the day it arrives.
 COMING = (
     Invalid("a bucket without its kind", "set bucket with kind: Bucket", {"storage.bucket": {"uri": "s3://a/b"}}),
@@ -394,6 +399,20 @@ COMING = (
         {"serving.autoscaling": {"maxReplicas": 2, "metrics": [{"type": "Prometheus", "target": "5"}]}},
     ),
     Invalid("a namespace with a slash", "no '/'", {"serving.access": {"mode": "Internal", "fromNamespaces": ["a/b"]}}),
+    Invalid("a gateway for both without hosts", "give gRPC hosts that HTTP does not have", _gateway(grpc={})),
+    Invalid(
+        "gRPC under the host of HTTP",
+        "give gRPC hosts that HTTP does not have",
+        _gateway(hostnames=["a.example.org"], grpc={"hostnames": ["b.example.org", "a.example.org"]}),
+    ),
+    Invalid(
+        "gRPC at the listener of HTTP",
+        "give gRPC hosts that HTTP does not have",
+        _gateway(sectionName="https", grpc={"sectionName": "https"}),
+    ),
+    Invalid("a gateway for both with one route", "set gateway.grpc", _gateway(hostnames=["a.example.org"])),
+    Invalid("a host with its scheme", "a host without scheme", _gateway(hostnames=["https://a.example.org"])),
+    Invalid("a host with its port", "a host without scheme", _gateway(hostnames=["a.example.org:443"])),
     Invalid("a file without its function", "write file.py#function", {"model.architecture.file": "model.py"}),
     Invalid("code in a file as data", "set trust: Executable to run", {"model.architecture.file": "model.py#build"}),
     Invalid("an export twice", "name each export once", {"optimization.exports": ["TFLite", "TFLite"]}),

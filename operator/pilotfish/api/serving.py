@@ -146,8 +146,9 @@ class Gateway(ApiModel):
         json_schema_extra=marked(
             Rule(
                 cel="!has(self.grpc) || (has(self.sectionName) && has(self.grpc.sectionName) && "
-                "self.sectionName != self.grpc.sectionName) || (size(self.hostnames) > 0 && "
-                "size(self.grpc.hostnames) > 0 && !self.grpc.hostnames.exists(host, host in self.hostnames))",
+                "self.sectionName != self.grpc.sectionName) || (has(self.hostnames) && size(self.hostnames) > 0 && "
+                "has(self.grpc.hostnames) && size(self.grpc.hostnames) > 0 && "
+                "!self.grpc.hostnames.exists(host, host in self.hostnames))",
                 message="give gRPC hosts that HTTP does not have (grpc.hostnames beside hostnames), or a listener of "
                 "its own (grpc.sectionName beside sectionName)",
                 holds=_keeps_apart,
