@@ -13,9 +13,14 @@ CANCELED = "CANCELED"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Counters of one pod's model (`nv_inference_*`) at one moment. Times are microseconds, summed over requests."""
+    """Counters of one pod's model (`nv_inference_*`) at one moment.
+
+    Times are microseconds, summed over the requests that succeeded: each request of a batch is told the time of its whole
+    execution.
+    """
 
     at: datetime
+    """Aware."""
     success: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
     """By Triton's reason: REJECTED, CANCELED, BACKEND, OTHER."""
@@ -73,6 +78,10 @@ class Health:
     pods: tuple[PodSeries, ...] = ()
     queries: Mapping[str, QueryAnswer] = field(default_factory=dict)
     """By the name of the check."""
+    baselines: Mapping[str, QueryAnswer] = field(default_factory=dict)
+    """The same queries asked about the stable revision, where they can be."""
+    since: datetime | None = None
+    """When the looking began, such as the operator's start: what happened before is not known. None: long ago."""
     shadow: tuple[ShadowCounters, ...] = ()
     """Oldest first; of one shadow process."""
 
