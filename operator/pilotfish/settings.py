@@ -84,6 +84,8 @@ class OperatorSettings(BaseSettings):
     """Seconds that a leaving pod goes on serving."""
     shared_memory: str = "256Mi"
     """Largest /dev/shm of a Triton pod."""
+    gateway_api: bool = False
+    """Split traffic by routes of the Gateway API where a ModelDeployment names a gateway; needs rights on routes."""
     docs_url: str = ""
     """Page of the reasons; failures link to it."""
 
@@ -127,4 +129,5 @@ class OperatorSettings(BaseSettings):
             pre_stop=timedelta(seconds=self.pre_stop),
             shared_memory=self.shared_memory,
             docs_url=self.docs_url,
+            gateway_api=self.gateway_api,
         )

@@ -108,6 +108,7 @@ def test_values_reach_the_settings(monkeypatch):
         monkeypatch.setenv(name, value or "pod")
     settings = OperatorSettings()
     assert settings.watch_namespaces == ("team-a", "team-b")
+    assert settings.policy().gateway_api
     assert settings.policy().images.triton_torch == "example.com/triton-torch:1"
     assert settings.policy().images.pull_secrets == ("registry",)
 
@@ -180,6 +181,19 @@ class TestRights:
                 words = {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
                 assert not words & {"*", "secrets", "escalate", "bind", "impersonate", "deletecollection"}, rule
                 assert not any(word.startswith(("pods/", "nodes", "serviceaccounts")) for word in words), rule
+
+    def test_routes_are_a_right_of_their_own(self, default):
+        def rules(bodies):
+            return [rule for body in of_kind(bodies, "ClusterRole") for rule in body["rules"]]
+
+        more = [rule for rule in rules(render("--set", "gatewayAPI.enabled=true")) if rule not in rules(default)]
+        assert more == [
+            {
+                "apiGroups": ["gateway.networking.k8s.io"],
+                "resources": ["grpcroutes", "httproutes"],
+                "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+            }
+        ]
 
     def test_named_namespaces_need_no_right_over_the_cluster(self):
         bodies = render("--set", "watchNamespaces={team-a,team-b}")

@@ -19,6 +19,8 @@ PLURALS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("batch/v1", "Job"): "jobs",
         ("coordination.k8s.io/v1", "Lease"): "leases",
         ("events.k8s.io/v1", "Event"): "events",
+        ("gateway.networking.k8s.io/v1", "GRPCRoute"): "grpcroutes",
+        ("gateway.networking.k8s.io/v1", "HTTPRoute"): "httproutes",
         ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
     }
 )

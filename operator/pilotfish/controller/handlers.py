@@ -11,12 +11,16 @@ import kopf
 from pilotfish.adapters.connection import Credentials
 from pilotfish.api.base import GROUP, PLURAL, VERSION
 from pilotfish.controller.keys import Key, key_of, key_of_child
-from pilotfish.controller.watching import CHILDREN, connection_info
+from pilotfish.controller.watching import children, connection_info
 from pilotfish.ports import Body
 
 
 def make_registry(
-    *, enqueue: Callable[[Key], None], saw: Callable[[Body], None], login: Callable[[], Awaitable[Credentials]]
+    *,
+    enqueue: Callable[[Key], None],
+    saw: Callable[[Body], None],
+    login: Callable[[], Awaitable[Credentials]],
+    gateway_api: bool = False,
 ) -> kopf.OperatorRegistry:
     """All handlers.
 
@@ -33,7 +37,7 @@ def make_registry(
         saw(body)
         enqueue(key_of(body))
 
-    for resource in CHILDREN:
+    for resource in children(gateway_api=gateway_api):
 
         @kopf.on.event(*resource, registry=registry, id=f"{resource[2]}_changed")
         async def child_changed(body: Body, **_: Any) -> None:

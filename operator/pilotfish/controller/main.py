@@ -70,6 +70,7 @@ class Operator:
             watched=self._watched,
             enqueue=self._queue.put,
             interval=settings.resync,
+            gateway_api=settings.gateway_api,
         )
         self._health = Health()
 
@@ -161,11 +162,12 @@ class Operator:
             enqueue=self._queue.put,
             saw=self._watched.saw,
             login=lambda: credentials_of(self._client),
+            gateway_api=self._settings.gateway_api,
         )
         ready = asyncio.Event()
         watches = kopf.operator(
             registry=registry,
-            settings=watching.make_settings(),
+            settings=watching.make_settings(gateway_api=self._settings.gateway_api),
             namespaces=namespaces,
             clusterwide=not namespaces,
             stop_flag=stop,

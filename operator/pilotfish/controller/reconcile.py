@@ -57,7 +57,9 @@ class Reconciler:
                 return _failed(error)
 
     async def _pass(self, key: Key) -> Outcome:
-        reading = await read(self._cluster, namespace=key.namespace, name=key.name)
+        reading = await read(
+            self._cluster, namespace=key.namespace, name=key.name, gateway_api=self._policy.gateway_api
+        )
         if reading is None:
             self._states.pop(key, None)
             return Outcome(result=Result.SUCCESS)

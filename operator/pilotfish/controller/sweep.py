@@ -7,9 +7,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 from itertools import product
 
+from pilotfish.adapters.observe import list_kind
 from pilotfish.api.base import API_VERSION, KIND
 from pilotfish.controller.keys import Key, key_of
-from pilotfish.core import CHILD_KINDS, POD_KIND
+from pilotfish.core.observed import watched_kinds
 from pilotfish.names import FIELD_MANAGER, MANAGED_BY
 from pilotfish.ports import Body, Cluster, ClusterError
 from pilotfish.telemetry.logs import logger
@@ -61,12 +62,14 @@ class Sweep:
         watched: Watched,
         enqueue: Callable[[Key], None],
         interval: float,
+        gateway_api: bool = False,
     ) -> None:
         self._cluster = cluster
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._watched = watched
         self._enqueue = enqueue
         self._interval = interval
+        self._kinds = watched_kinds(gateway_api=gateway_api)
         self._last = _now()
 
     def age(self) -> float:
@@ -88,9 +91,9 @@ class Sweep:
         """One sweep. Raises ClusterError."""
         own = await self.list_own()
         children: list[Body] = []
-        for namespace, (api_version, kind) in product(self._namespaces, (*CHILD_KINDS, POD_KIND)):
+        for namespace, kind in product(self._namespaces, self._kinds):
             labels = {MANAGED_BY: FIELD_MANAGER}
-            children += await self._cluster.list(api_version=api_version, kind=kind, namespace=namespace, labels=labels)
+            children += await list_kind(self._cluster, kind, namespace=namespace, labels=labels) or ()
         self._watched.compare([*own, *children])
         self._last = _now()
         for body in own:

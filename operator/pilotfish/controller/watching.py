@@ -10,15 +10,8 @@ import kopf
 from pilotfish.adapters.connection import Credentials
 from pilotfish.adapters.kinds import PLURALS
 from pilotfish.api.base import GROUP
-from pilotfish.core import CHILD_KINDS, POD_KIND
+from pilotfish.core.observed import watched_kinds
 from pilotfish.names import FIELD_MANAGER, MANAGED_BY
-
-CHILDREN = tuple(
-    (group, version, PLURALS[api_version, kind])
-    for api_version, kind in (*CHILD_KINDS, POD_KIND)
-    for group, _, version in (api_version.rpartition("/"),)
-)
-"""(group, version, plural) of what is watched beside the ModelDeployments."""
 
 
 class EndlessBackoffs(Iterable[float]):
@@ -30,7 +23,16 @@ class EndlessBackoffs(Iterable[float]):
             yield seconds * jitter.uniform(1, 4 / 3)
 
 
-def make_settings() -> kopf.OperatorSettings:
+def children(*, gateway_api: bool = False) -> tuple[tuple[str, str, str], ...]:
+    """(group, version, plural) of what is watched beside the ModelDeployments."""
+    return tuple(
+        (group, version, PLURALS[api_version, kind])
+        for api_version, kind in watched_kinds(gateway_api=gateway_api)
+        for group, _, version in (api_version.rpartition("/"),)
+    )
+
+
+def make_settings(*, gateway_api: bool = False) -> kopf.OperatorSettings:
     """Settings of kopf: alone, silent, patient, and looking only at what is ours."""
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
@@ -47,7 +49,7 @@ def make_settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.process.ultimate_exiting_timeout = 20
-    for resource in CHILDREN:
+    for resource in children(gateway_api=gateway_api):
         settings.watching.label_selectors[resource] = f"{MANAGED_BY}={FIELD_MANAGER}"
     return settings
 
