@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
+from pilotfish.core.health.samples import QueryAnswer, Sample, ShadowCounters
 from pilotfish.core.objects import Body, ObjectRef
+from pilotfish.core.room import Room
 
 __all__ = [
     "Body",
@@ -18,8 +20,12 @@ __all__ = [
     "Forbidden",
     "Invalid",
     "LeaseStore",
+    "Metrics",
     "NotFound",
     "ObjectRef",
+    "Queries",
+    "RoomReader",
+    "Unmeasured",
 ]
 
 
@@ -92,3 +98,31 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """UTC, aware."""
+
+
+class Unmeasured(Exception):
+    """A measurement could not be made; the message is one short sentence about the party that was asked ("it …")."""
+
+
+class Metrics(Protocol):
+    """The pods' own counters."""
+
+    async def sample(self, *, address: str, model: str) -> Sample:
+        """Counters of the model in the pod at this IP address. Raises Unmeasured, and nothing else."""
+
+    async def shadow(self, *, address: str) -> ShadowCounters:
+        """Counters of the shadow pod at this IP address. Raises Unmeasured, and nothing else."""
+
+
+class Queries(Protocol):
+    """The monitoring system that the operator's settings name."""
+
+    async def ask(self, query: str) -> QueryAnswer:
+        """What it answers; trouble of any kind is an answer with an error."""
+
+
+class RoomReader(Protocol):
+    """What the scheduler could still give."""
+
+    async def __call__(self, *, namespace: str, resource: str) -> Room | None:
+        """Room for pods of a namespace that ask for a GPU resource; None where the operator may not look."""

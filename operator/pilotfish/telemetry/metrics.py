@@ -41,6 +41,17 @@ ACTIVE_WORKERS = Gauge("pilotfish_active_workers", "Passes that run now.", regis
 API_REQUESTS = Counter(
     "pilotfish_api_requests", "Requests to the API server.", ["verb", "kind", "code"], registry=REGISTRY
 )
+SCRAPE_TARGETS = ("pod", "shadow", "prometheus")
+SCRAPES = Counter(
+    "pilotfish_scrapes", "Measurements of a rollout, by who was asked.", ["target", "result"], registry=REGISTRY
+)
+SCRAPE_SECONDS = Histogram(
+    "pilotfish_scrape_duration_seconds",
+    "Time of one measurement.",
+    ["target"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
+    registry=REGISTRY,
+)
 LEADER = Gauge("pilotfish_leader", "1 while this replica may write.", registry=REGISTRY)
 BUILD_INFO = Gauge("pilotfish_build_info", "The operator's version.", ["version"], registry=REGISTRY)
 
@@ -50,8 +61,18 @@ def count_request(verb: str, kind: str, code: str) -> None:
     API_REQUESTS.labels(verb=verb, kind=kind, code=code).inc()
 
 
+def count_scrape(target: str, result: str, seconds: float) -> None:
+    """One measurement; target is one of SCRAPE_TARGETS, result `success` or `error`."""
+    SCRAPES.labels(target=target, result=result).inc()
+    SCRAPE_SECONDS.labels(target=target).observe(seconds)
+
+
 for _result in RECONCILE_RESULTS:
     RECONCILES.labels(result=_result)
+for _target in SCRAPE_TARGETS:
+    SCRAPE_SECONDS.labels(target=_target)
+    for _result in ("success", "error"):
+        SCRAPES.labels(target=_target, result=_result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
