@@ -41,6 +41,8 @@ _LABEL_LIMIT = 63
 _STEM_LIMIT = _LABEL_LIMIT - len("-xxxxxxxx-optimize")
 # These change what stands around the pods, not the pods.
 _NOT_IN_SERVING_TEMPLATE = {"replicas", "autoscaling", "min_available", "protocols", "access", "gateway"}
+# When to look for other bytes; what is found becomes a pin, and that counts.
+_NOT_IN_MODEL = {"refresh"}
 # These change how bytes are reached and how long a run may take, not what comes out.
 _NOT_IN_RECIPE: dict[str, Any] = {
     "model": {"credentials": True, "refresh": True, "samples": {"secret_name"}},
@@ -62,7 +64,7 @@ class Component(StrEnum):
 def intent(spec: ModelDeploymentSpec) -> dict[str, Any]:
     """What makes a revision: model, optimization and the serving template, without what stands at its default."""
     return {
-        "model": _said(spec.model),
+        "model": _said(spec.model, exclude=_NOT_IN_MODEL),
         "optimization": _said(spec.optimization),
         "serving": _said(spec.serving, exclude=_NOT_IN_SERVING_TEMPLATE),
     }
@@ -84,7 +86,7 @@ def recipe_key(spec: ModelDeploymentSpec) -> str:
 
 def job_input_hash(spec: ModelDeploymentSpec) -> str:
     """8 characters that tell whether a Job that runs would be started the same way again."""
-    return short_hash({"model": _said(spec.model), "optimization": _said(spec.optimization)})
+    return short_hash({"model": _said(spec.model, exclude=_NOT_IN_MODEL), "optimization": _said(spec.optimization)})
 
 
 def short_hash(value: object) -> str:

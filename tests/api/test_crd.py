@@ -396,7 +396,6 @@ def test_what_this_version_refuses():
         "spec.model.architecture.file",
         "spec.model.samples.uri oci://",
         "spec.model.verification",
-        "spec.model.refresh",
         "spec.optimization.precisions[] BF16",
         "spec.optimization.prune",
         "spec.optimization.distill",

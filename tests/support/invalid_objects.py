@@ -426,7 +426,18 @@ COMING = (
         "name each namespace once",
         {"serving.access": {"mode": "Internal", "fromNamespaces": ["a", "a"]}},
     ),
-    Invalid("looking too often", "from 1m to 720h", {"model.refresh": {"interval": "1s"}}),
+    Invalid("looking too often", "from 1m to 168h", {"model.refresh": {"interval": "59s"}}),
+    Invalid("looking too seldom", "from 1m to 168h", {"model.refresh": {"interval": "169h"}}),
+    Invalid(
+        "new bytes of a pin",
+        "remove digest, or remove refresh",
+        {"model.refresh": {"interval": "1h"}, "model.digest": "sha256:" + "0a" * 32},
+    ),
+    Invalid(
+        "a window at an hour that is none",
+        "five fields of a cron expression",
+        {"rollout.maintenanceWindows": [{"schedule": "0 24 * * 6", "duration": "4h"}]},
+    ),
 )
 
 
@@ -441,7 +452,6 @@ def _refused_value(path: str, value: str, sentence: str, **more: Any) -> Invalid
 
 NOT_AVAILABLE = (
     _refused("model.verification", {"publicKeySecret": "keys"}),
-    _refused("model.refresh", {"interval": "1h"}),
     Invalid(
         "architecture.file, not built yet",
         f"spec.model.architecture.file {_GONE}; remove it",

@@ -14,6 +14,7 @@ from pilotfish.api.report import ArtifactRecord, Digest, ModelSignature, WireMod
 JOB_ENV = "PILOTFISH_JOB"
 INSTALL_ENV = "PILOTFISH_INSTALL"
 VERIFY_ENV = "PILOTFISH_VERIFY"
+REFRESH_ENV = "PILOTFISH_REFRESH"
 
 STORE_MOUNT = "/store"
 WORK_MOUNT = "/work"
@@ -74,11 +75,19 @@ class VerifyInput(WireModel):
     signature: ModelSignature
     samples_given: bool = Field(default=False, description="The golden set was recorded, not generated.")
     tolerance: Tolerance | None = None
+    tolerance_field: str = Field(default="spec.optimization.tolerance", description="Where it was written.")
     wait_seconds: int = Field(default=120, ge=0, description="How long the pods may take to say READY.")
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a path that climbs."""
         _check_inside(self.artifact.path)
+
+
+class RefreshInput(WireModel):
+    """PILOTFISH_REFRESH: where to look for new bytes."""
+
+    name: str
+    uri: str
 
 
 def _check_inside(path: str) -> None:

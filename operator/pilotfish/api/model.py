@@ -143,8 +143,8 @@ class SourceVerification(ApiModel):
 class Refresh(ApiModel):
     """Looking for new bytes at the same uri."""
 
-    interval: Duration = Field(json_schema_extra=between("1m", "720h"))
-    """How often to look, 1m to 720h. Example: `1h`."""
+    interval: Duration = Field(json_schema_extra=between("1m", "168h"))
+    """How often to look, 1m to 168h. Example: `1h`."""
 
 
 class ModelSpec(ApiModel):
@@ -157,6 +157,7 @@ class ModelSpec(ApiModel):
             source_rules.CODE_NEEDS_TRUST,
             source_rules.TRUSTED_FACTORY,
             source_rules.FILE_NEEDS_TRUST,
+            source_rules.REFRESH_OR_PIN,
         )
     )
 
@@ -194,6 +195,6 @@ class ModelSpec(ApiModel):
     seeded samples are made from the signature. Example: `{uri: "s3://models/digits/samples.npz"}`."""
     verification: SourceVerification | None = Field(default=None, json_schema_extra=marked(unavailable=True))
     """Signature check of the source. Example: `{publicKeySecret: model-signing}`."""
-    refresh: Refresh | None = Field(default=None, json_schema_extra=marked(unavailable=True))
-    """Look for new bytes at the same uri; a new digest is a new revision through the same gates.
+    refresh: Refresh | None = None
+    """Look for new bytes at the same uri; other bytes are a new revision through the same gates. Not with digest.
     Example: `{interval: 1h}`."""

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     NOT_OWNED = "NotOwned"
     SUPERSEDED = "Superseded"
+    SOURCE_CHANGED = "SourceChanged"
+    REFRESH_FAILED = "RefreshFailed"
     # Pods that cannot start; they recover when the cause is gone
     IMAGE_PULL_FAILED = "ImagePullFailed"
     INSUFFICIENT_GPU = "InsufficientGPU"
@@ -125,5 +127,6 @@ _CALM = frozenset(
         Reason.UNDONE,
         Reason.NOT_SERVING,
         Reason.SUPERSEDED,
+        Reason.SOURCE_CHANGED,
     }
 )

@@ -180,6 +180,16 @@ class VerificationSummary(WireModel):
     batch_parity: Figure | None = Field(default=None, description="Null where requests are not batched.")
 
 
+class Look(WireModel):
+    """What a look at the source's address found; `source` has the digest."""
+
+    changed: bool = Field(description="Other bytes than at the look before, or nothing was known.")
+    fingerprint: str | None = Field(
+        default=None,
+        description="Of names, sizes and versions; null: no versions are told, every look reads all.",
+    )
+
+
 class TerminationMessage(WireModel):
     """What a container leaves in /dev/termination-log. Written by `termination.py` alone."""
 
@@ -192,6 +202,7 @@ class TerminationMessage(WireModel):
     signature: ModelSignature | None = None
     summary: Summary | None = None
     verification: VerificationSummary | None = None
+    look: Look | None = None
 
 
 class Latency(WireModel):

@@ -7,6 +7,24 @@ from pilotfish.api.markers import DocumentedEnum, Rule, distinct, full_match, ma
 from pilotfish.api.optimization import Tolerance
 
 
+def _cron_field(value: str, *alone: str) -> str:
+    """What one field of a cron expression may hold: values, ranges, lists and steps of them, or one of `alone`."""
+    item = "|".join((rf"(\*|({value})(-({value}))?)(/[1-9][0-9]?)?", *alone))
+    return f"({item})(,({item}))*"
+
+
+_WEEKDAY = "[0-7]|SUN|MON|TUE|WED|THU|FRI|SAT"
+_CRON = " ".join(
+    (
+        _cron_field("[0-5]?[0-9]"),
+        _cron_field("[01]?[0-9]|2[0-3]"),
+        _cron_field("0?[1-9]|[12][0-9]|3[01]", "LW?"),
+        _cron_field("0?[1-9]|1[0-2]|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC"),
+        _cron_field(_WEEKDAY, "[0-7]L", rf"({_WEEKDAY})#[1-5]"),
+    )
+)
+
+
 class Strategy(DocumentedEnum):
     """How traffic moves to a new revision."""
 
@@ -211,7 +229,7 @@ class MaintenanceWindow(ApiModel):
     schedule: str = Field(
         max_length=128,
         json_schema_extra=marked(
-            full_match(r"\S+( \S+){4}", 'write the five fields of a cron expression such as "0 2 * * 6"')
+            full_match(f"(?i:{_CRON})", 'write the five fields of a cron expression such as "0 2 * * 6"')
         ),
     )
     """Cron expression of the start: minute, hour, day, month, weekday. Example: `0 2 * * 6`."""

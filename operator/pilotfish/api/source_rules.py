@@ -66,6 +66,12 @@ FILE_NEEDS_TRUST = Rule(
     holds=lambda model: "file" not in model.get("architecture", {}) or model.get("trust") == "Executable",
     field_path=".architecture.file",
 )
+REFRESH_OR_PIN = Rule(
+    cel="!has(self.refresh) || !has(self.digest)",
+    message="a pinned source has no new bytes to look for: remove digest, or remove refresh",
+    holds=lambda model: "refresh" not in model or "digest" not in model,
+    field_path=".refresh",
+)
 WEIGHTS_NEED_ARCHITECTURE = Rule(
     cel="!has(self.format) || !(self.format in ['StateDict', 'SafeTensors']) || has(self.architecture)",
     message="StateDict and SafeTensors hold weights only: set architecture.factory, like torchvision.models.resnet18",

@@ -24,7 +24,22 @@ class Phase(DocumentedEnum):
     PAUSED = "Paused", "spec.paused is true"
 
 
-class SourceStatus(ApiModel):
+class RefreshStatus(ApiModel):
+    """What the looks for new bytes found, with spec.model.refresh."""
+
+    checked_at: str | None = Field(default=None, json_schema_extra={"format": "date-time"})
+    """When the last look ended, well or not."""
+    pin: str | None = None
+    """Digest of the bytes that a look found and that are asked for since, as if spec.model.digest said so."""
+    address: str | None = None
+    """Hash of the spec.model.uri that checkedAt and pin belong to; another uri drops both."""
+    reason: str | None = None
+    """Why the last look failed: one word of the documented list. Left out when it went well."""
+    message: str | None = None
+    """The same in one sentence."""
+
+
+class SourceStatus(RefreshStatus):
     """The bytes that were found behind spec.model.uri."""
 
     digest: str
