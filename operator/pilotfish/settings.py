@@ -6,6 +6,7 @@ Builds the `Policy` that plan() gets, so nothing below ever asks for a setting.
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -55,6 +56,10 @@ class OperatorSettings(BaseSettings):
     """What is logged."""
     log_format: Literal["json", "console"] = "json"
     """For machines or for people."""
+    prometheus_url: str = ""
+    """Base address of the Prometheus that answers the queries of rollouts; empty means none. No object can name one."""
+    prometheus_token_file: Path | None = None
+    """Holds a bearer token for it."""
 
     optimizer_image: str = "pilotfish/optimizer:0.1.0"
     """Fetches, verifies and optimizes ONNX models."""
@@ -94,7 +99,7 @@ class OperatorSettings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
-    @field_validator("triton_torch_image", "kubeconfig", mode="before")
+    @field_validator("triton_torch_image", "kubeconfig", "prometheus_token_file", mode="before")
     @classmethod
     def _none_when_empty(cls, value: object) -> object:
         return value or None
@@ -103,6 +108,17 @@ class OperatorSettings(BaseSettings):
     @classmethod
     def _known_triton(cls, value: str) -> str:
         parse_triton_version(value)
+        return value
+
+    @field_validator("prometheus_url")
+    @classmethod
+    def _is_base_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        bare = parts.scheme in {"http", "https"} and parts.hostname and not (parts.query or parts.fragment)
+        if value and not (bare and "@" not in parts.netloc):
+            raise ValueError(
+                "write a base address such as http://prometheus.monitoring:9090, without query or password"
+            )
         return value
 
     @model_validator(mode="after")

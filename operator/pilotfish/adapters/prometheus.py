@@ -27,6 +27,9 @@ class NoPrometheus:
         """The same for every query."""
         return QueryAnswer(error="the operator knows no Prometheus; set prometheus.url of its chart")
 
+    async def close(self) -> None:
+        """Nothing was opened."""
+
 
 class Prometheus:
     """ports.Queries over the HTTP API.
@@ -62,6 +65,11 @@ class Prometheus:
         except (OSError, ValueError) as error:
             raise Unmeasured("the file of its token cannot be read") from error
         return {"Authorization": f"Bearer {token}"}
+
+
+def make_queries(url: str, *, token_file: Path | None) -> Prometheus | NoPrometheus:
+    """What asks the address; an empty one is none."""
+    return Prometheus(url, token_file=token_file) if url else NoPrometheus()
 
 
 def read_answer(status: int, body: bytes) -> QueryAnswer:

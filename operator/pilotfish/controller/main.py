@@ -14,12 +14,15 @@ from pydantic import ValidationError
 
 from pilotfish.adapters.connection import NoCluster, connect, credentials_of
 from pilotfish.adapters.kube import KubeCluster, SystemClock
+from pilotfish.adapters.prometheus import make_queries
+from pilotfish.adapters.triton_metrics import TritonMetrics
 from pilotfish.controller import handlers, watching
 from pilotfish.controller.fence import FencedCluster
 from pilotfish.controller.health import Health, limit, serving
 from pilotfish.controller.keys import Key
 from pilotfish.controller.lease import Lease, LeaseLost, LeaseTimes
 from pilotfish.controller.loop import PASS_LIMIT, KeyedQueue, Workers
+from pilotfish.controller.measure import Measurements
 from pilotfish.controller.reconcile import Reconciler
 from pilotfish.controller.sweep import Sweep, Watched
 from pilotfish.core import plan
@@ -58,11 +61,14 @@ class Operator:
                 retry=settings.lease_retry,
             ),
         )
+        self._metrics = TritonMetrics(clock=self._clock)
+        self._queries = make_queries(settings.prometheus_url, token_file=settings.prometheus_token_file)
         self._reconciler = Reconciler(
             cluster=FencedCluster(self._cluster, may_write_until=lambda: self._lease.may_write_until),
             clock=self._clock,
             policy=settings.policy(),
             plan=plan,
+            measurements=Measurements(clock=self._clock, metrics=self._metrics, queries=self._queries),
         )
         self._sweep = Sweep(
             cluster=self._cluster,
@@ -87,6 +93,8 @@ class Operator:
                     await self._lead()
             finally:
                 await self._lease.release()
+                await self._metrics.close()
+                await self._queries.close()
                 await self._cluster.close()
 
     def _take_signals(self) -> None:

@@ -36,9 +36,12 @@ T = TypeVar("T")
 class _Memory:
     """Of one object."""
 
+    since: datetime | None = None
+    """When samples began to be taken."""
     taken: datetime | None = None
     pods: dict[str, PodSeries] = field(default_factory=dict)
     queries: dict[str, QueryAnswer] = field(default_factory=dict)
+    baselines: dict[str, QueryAnswer] = field(default_factory=dict)
     shadow_uid: str | None = None
     shadow: tuple[ShadowCounters, ...] = ()
     room: Room | None = None
@@ -77,6 +80,8 @@ class Measurements:
         health = Health(
             pods=tuple(memory.pods[uid] for uid in sorted(memory.pods)),
             queries=dict(memory.queries),
+            baselines=dict(memory.baselines),
+            since=memory.since,
             shadow=memory.shadow,
         )
         return replace(observed, health=health, room=memory.room)
@@ -90,10 +95,11 @@ class Measurements:
         gap = max(SHORTEST_GAP, wanted.interval / PER_INTERVAL)
         if wanted.is_urgent or not wanted.counts or not _is_due(memory.taken, gap, now):
             return
-        memory.taken = now
+        memory.taken, memory.since = now, memory.since or now
         await asyncio.gather(
             *(self._ask_pod(memory, wanted, target) for target in wanted.targets),
-            *(self._ask_prometheus(memory, name, query) for name, query in wanted.queries.items()),
+            *(self._ask_prometheus(memory.queries, name, query) for name, query in wanted.queries.items()),
+            *(self._ask_prometheus(memory.baselines, name, query) for name, query in wanted.baselines.items()),
             *([self._ask_shadow(memory, wanted, wanted.shadow)] if wanted.shadow else []),
         )
 
@@ -118,9 +124,8 @@ class Measurements:
         memory.shadow_uid = target.uid
         memory.shadow = with_newest(() if is_new else memory.shadow, counters, window=wanted.window)
 
-    async def _ask_prometheus(self, memory: _Memory, name: str, query: str) -> None:
-        answer = await _counted("prometheus", self._queries.ask(query))
-        memory.queries[name] = answer
+    async def _ask_prometheus(self, answers: dict[str, QueryAnswer], name: str, query: str) -> None:
+        answers[name] = await _counted("prometheus", self._queries.ask(query))
 
     async def _look_for_room(self, memory: _Memory, wanted: Wanted, now: datetime, *, namespace: str) -> None:
         if wanted.room is None or self._room is None:
@@ -141,13 +146,14 @@ def _drop(memory: _Memory, wanted: Wanted, now: datetime) -> None:
     """What is not wanted any more, what is too old, and what a clock that was set back left in the future."""
     since = now - wanted.window - 2 * wanted.interval
     if not wanted.counts:
-        memory.taken = None
+        memory.since = memory.taken = None
     memory.pods = {
         uid: replace(series, samples=recent(series.samples, since=since, now=now))
         for uid, series in memory.pods.items()
         if uid in wanted.uids
     }
     memory.queries = {name: answer for name, answer in memory.queries.items() if name in wanted.queries}
+    memory.baselines = {name: answer for name, answer in memory.baselines.items() if name in wanted.baselines}
     if wanted.shadow is None:
         memory.shadow_uid, memory.shadow = None, ()
     memory.shadow = recent(memory.shadow, since=since, now=now)

@@ -1,8 +1,9 @@
-"""One pass: read, plan, execute in the plan's order, and say how it ended. The only place that writes."""
+"""One pass: read, measure, plan, execute in the plan's order, and say how it ended. The only place that writes."""
 
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from structlog.contextvars import bound_contextvars
 from pilotfish.adapters.observe import Reading, read
 from pilotfish.controller.keys import Key
 from pilotfish.controller.loop import Outcome, Result
+from pilotfish.controller.measure import Measurements
 from pilotfish.core import Apply, Observed, Plan, Policy
 from pilotfish.core.invalid import plan_for_refusal
 from pilotfish.core.objects import condition_is_true, ref_of
@@ -35,13 +37,25 @@ class Refused(Exception):
 
 
 class Reconciler:
-    """Passes for any key; remembers of each object only what the metrics show."""
+    """Passes for any key; remembers of each object only what the metrics show.
 
-    def __init__(self, *, cluster: Cluster, clock: Clock, policy: Policy, plan: Planner) -> None:
+    measurements: what a rollout is judged by; without them nothing is measured.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        clock: Clock,
+        policy: Policy,
+        plan: Planner,
+        measurements: Measurements | None = None,
+    ) -> None:
         self._cluster = cluster
         self._clock = clock
         self._policy = policy
         self._plan = plan
+        self._measurements = measurements
         self._states: dict[Key, metrics.ObjectState] = {}
 
     def states(self) -> tuple[metrics.ObjectState, ...]:
@@ -62,10 +76,12 @@ class Reconciler:
         )
         if reading is None:
             self._states.pop(key, None)
+            if self._measurements is not None:
+                self._measurements.forget(key)
             return Outcome(result=Result.SUCCESS)
         metadata = reading.body["metadata"]
         with bound_contextvars(uid=metadata["uid"], generation=metadata["generation"]):
-            plan = await self._decide(reading)
+            plan = await self._decide(key, reading)
             try:
                 await self._write_children(plan)
             except Refused as refused:
@@ -78,10 +94,14 @@ class Reconciler:
             return Outcome(result=Result.SUCCESS)
         return Outcome(result=Result.REQUEUE_AFTER, after=plan.requeue_after.total_seconds())
 
-    async def _decide(self, reading: Reading) -> Plan:
+    async def _decide(self, key: Key, reading: Reading) -> Plan:
         """The plan; planned again when something already stands where it would create."""
+        measured = reading.observed()
+        if self._measurements is not None:
+            measured = await self._measurements.look(key, measured)
         for _ in range(MAX_LOOKS):
-            plan = self._plan(reading.observed(), self._policy, self._clock.now())
+            observed = replace(reading.observed(), health=measured.health, room=measured.room)
+            plan = self._plan(observed, self._policy, self._clock.now())
             found = await self._in_the_way(plan.applies)
             if not found:
                 return plan

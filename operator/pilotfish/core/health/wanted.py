@@ -21,6 +21,10 @@ TAKING_REQUESTS = frozenset({RolloutStage.STEPPING, RolloutStage.PROMOTING, Roll
 NEEDING_ROOM = frozenset({None, RolloutStage.STARTING, RolloutStage.STEPPING, RolloutStage.PROMOTING})
 
 
+REVISION_PLACEHOLDER = "${revision}"
+"""Stands in a query for the hash of the revision that is asked about."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A pod that has counters."""
@@ -42,7 +46,9 @@ class Wanted:
     uids: frozenset[str] = frozenset()
     """Pods whose earlier samples still count: they exist, whether or not they can be asked now."""
     queries: Mapping[str, str] = field(default_factory=dict)
-    """Query by the name of its check."""
+    """Query about the candidate by the name of its check."""
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    """The same about the stable revision, of checks that compare with it and say where the revision stands."""
     shadow: Target | None = None
     """The pod that compares answers."""
     room: str | None = None
@@ -73,14 +79,22 @@ def wanted_measurements(observed: Observed) -> Wanted:
     room = _room(spec, status, rollout)
     if rollout.stage not in TAKING_REQUESTS or rollout.revision is None:
         return Wanted(room=room)
-    pods = [pod for revision in _revisions(status, rollout) for pod in observed.pods_of_revision(revision)]
+    stable = status.stable_revision.hash if status.stable_revision else None
+    revisions = dict.fromkeys(revision for revision in (stable, rollout.revision) if revision)
+    pods = [pod for revision in revisions for pod in observed.pods_of_revision(revision)]
     analysis = _analysis(spec)
     judged = analysis or Analysis()
+    checks = analysis.checks.prometheus if analysis else ()
     return Wanted(
         model=observed.name,
         targets=tuple(target for pod in pods if (target := _target(pod)) is not None),
         uids=frozenset(str(pod["metadata"]["uid"]) for pod in pods),
-        queries={check.name: check.query for check in analysis.checks.prometheus} if analysis else {},
+        queries={check.name: _about(check.query, rollout.revision) for check in checks},
+        baselines={
+            check.name: _about(check.query, stable)
+            for check in checks
+            if stable and check.max_regression is not None and REVISION_PLACEHOLDER in check.query
+        },
         shadow=_shadow(observed, rollout.revision),
         room=room,
         interval=parse_duration(judged.interval),
@@ -89,15 +103,13 @@ def wanted_measurements(observed: Observed) -> Wanted:
     )
 
 
+def _about(query: str, revision: str) -> str:
+    return query.replace(REVISION_PLACEHOLDER, revision)
+
+
 def _analysis(spec: ModelDeploymentSpec) -> Analysis | None:
     """A canary is always judged."""
     return spec.rollout.analysis or (Analysis() if spec.rollout.strategy == Strategy.CANARY else None)
-
-
-def _revisions(status: ModelDeploymentStatus, rollout: RolloutStatus) -> tuple[str, ...]:
-    """Stable and candidate, each once."""
-    stable = status.stable_revision.hash if status.stable_revision else None
-    return tuple(dict.fromkeys(revision for revision in (stable, rollout.revision) if revision))
 
 
 def _room(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, rollout: RolloutStatus) -> str | None:
