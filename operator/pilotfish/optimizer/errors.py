@@ -5,7 +5,12 @@ import errno
 from pilotfish.api.report import USER_ERROR_EXIT_CODE, OptimizerReason, one_line
 
 _RETRY = frozenset(
-    {OptimizerReason.SOURCE_UNREACHABLE, OptimizerReason.INTERRUPTED, OptimizerReason.INTERNAL_ERROR},
+    {
+        OptimizerReason.SOURCE_UNREACHABLE,
+        OptimizerReason.VERIFICATION_ERROR,
+        OptimizerReason.INTERRUPTED,
+        OptimizerReason.INTERNAL_ERROR,
+    },
 )
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 

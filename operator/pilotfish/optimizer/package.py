@@ -1,7 +1,7 @@
 """Write the artifact: a Triton model repository, the golden set, report and manifest; complete or not there at all."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ REPOSITORY = "model_repository"
 MANIFEST = "manifest.json"
 REPORT = "report.json"
 GOLDEN = "golden"
+GOLDEN_INPUTS = "inputs.safetensors"
+GOLDEN_OUTPUTS = "outputs.safetensors"
 _ALLOWED = ("model.onnx", "model.onnx.data", "model.pt")
 
 
@@ -67,14 +69,16 @@ def write_repository(
     return Packed(folder=folder, record=record, files=files)
 
 
-def write_golden(folder: Path, *, samples: Samples, reference: dict[str, Array]) -> None:
-    """The samples and the original's answers to them, for checks against the loaded server."""
-    target = folder / GOLDEN
+def write_golden(packed: Packed, *, samples: Samples, reference: dict[str, Array]) -> Packed:
+    """Add the samples and the original's answers to them, for checks against the loaded server, and their digest."""
+    target = packed.folder / GOLDEN
     target.mkdir()
-    save_file({n: np.ascontiguousarray(a) for n, a in samples.inputs.items()}, target / "inputs.safetensors")
-    save_file({n: np.ascontiguousarray(a) for n, a in reference.items()}, target / "outputs.safetensors")
+    save_file({n: np.ascontiguousarray(a) for n, a in samples.inputs.items()}, target / GOLDEN_INPUTS)
+    save_file({n: np.ascontiguousarray(a) for n, a in reference.items()}, target / GOLDEN_OUTPUTS)
     if samples.labels is not None:
         save_file({"labels": np.ascontiguousarray(samples.labels)}, target / "labels.safetensors")
+    golden = folder_digest(hash_folder(target))
+    return replace(packed, record=packed.record.model_copy(update={"golden": golden}))
 
 
 def finish(packed: Packed, *, report: Report, manifest: Manifest, target: Path) -> None:
@@ -88,7 +92,7 @@ def finish(packed: Packed, *, report: Report, manifest: Manifest, target: Path) 
 
 
 def find_artifact(store: Path, recipe_key: str) -> Manifest | None:
-    """The finished artifact of a recipe, its repository hashed again; None when there is none or it is damaged."""
+    """The finished artifact of a recipe, what was recorded hashed again; None when there is none or it is damaged."""
     folder = store / "artifacts" / recipe_key
     if not (folder / MANIFEST).is_file():
         return None
@@ -96,4 +100,7 @@ def find_artifact(store: Path, recipe_key: str) -> Manifest | None:
         manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
     except ValueError:
         return None
-    return manifest if folder_digest(hash_folder(folder / REPOSITORY)) == manifest.artifact.digest else None
+    record = manifest.artifact
+    recorded = {REPOSITORY: record.digest, **({GOLDEN: record.golden} if record.golden else {})}
+    intact = all(folder_digest(hash_folder(folder / name)) == digest for name, digest in recorded.items())
+    return manifest if intact else None

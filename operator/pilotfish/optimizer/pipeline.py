@@ -228,7 +228,7 @@ def _package(
         serving=serving,
         folder=partial,
     )
-    write_golden(partial, samples=ready.samples, reference=ready.reference)
+    packed = write_golden(packed, samples=ready.samples, reference=ready.reference)
     report = Report(
         name=job.name,
         recipe_key=job.recipe_key,

@@ -14,7 +14,7 @@ from pilotfish.optimizer.benchmark import Measured
 from pilotfish.optimizer.model import Candidate, FailedCandidate, LoadedModel, Samples
 from pilotfish.optimizer.progress import Progress
 from pilotfish.optimizer.tensors import Array
-from pilotfish.optimizer.verify import accuracy, bounds_for, check_answers, judge, measure_error
+from pilotfish.optimizer.verify import accuracy, bounds_for, check_answers, judge, measure_error, other_batches
 from pilotfish.optimizer.worker import Subject
 from pilotfish.optimizer.workers import Worker, WorkerError
 
@@ -146,7 +146,7 @@ class Prover:
         if problem := check_answers(answers, self._reference):
             return Proof(built=built, verdict=Verdict.REFUSED, reason=problem, runtime=worker.runtime)
         batches = []
-        for batch, pad_to in self._batches():
+        for batch, pad_to in other_batches(self._setting.max_batch):
             others = worker.run(batch=batch, pad_to=pad_to)
             if problem := check_answers(others, self._reference):
                 reason = f"in batches of {pad_to or batch} {problem}"
@@ -158,11 +158,6 @@ class Prover:
         return Proof(
             built=built, verdict=Verdict.ACCEPTED, reason=None, error=error, worker=worker, runtime=worker.runtime
         )
-
-    def _batches(self) -> list[tuple[int, int]]:
-        """(batch, padded to): pairs, the largest batch, and a short batch filled up to the largest."""
-        top = self._setting.max_batch
-        return [] if top == 1 else [(b, 0) for b in sorted({2, top})] + [(max(1, top - 1), top)]
 
     def _judge(self, precision: Precision, error: ErrorFigures, answers: dict[str, Array]) -> str | None:
         tolerance = self._spec.tolerance

@@ -92,18 +92,23 @@ def measure_error(
     )
 
 
-def judge(error: ErrorFigures, bounds: Bounds) -> str | None:
-    """None when within the bounds, else which figure is out and by how much."""
+def other_batches(top: int) -> list[tuple[int, int]]:
+    """(batch, padded to) beside batch 1: pairs, the largest batch, and a short batch filled up to the largest."""
+    return [] if top == 1 else [(b, 0) for b in sorted({2, top})] + [(max(1, top - 1), top)]
+
+
+def judge(error: ErrorFigures, bounds: Bounds, *, said_in: str = "optimization.tolerance") -> str | None:
+    """None when within the bounds, else which figure is out and by how much; `said_in` is where a user says bounds."""
     checks = (
-        ("largest absolute error", error.max_abs, bounds.max_abs, "above", "optimization.tolerance.maxAbs"),
+        ("largest absolute error", error.max_abs, bounds.max_abs, "above", f"{said_in}.maxAbs"),
         ("relative error", error.max_rel, bounds.max_rel, "above", "the default for this precision"),
-        ("cosine similarity", error.cosine, bounds.cosine, "below", "optimization.tolerance.cosine"),
+        ("cosine similarity", error.cosine, bounds.cosine, "below", f"{said_in}.cosine"),
         (
             "top-1 agreement",
             error.top1_agreement,
             bounds.top1_agreement,
             "below",
-            "optimization.tolerance.top1Agreement",
+            f"{said_in}.top1Agreement",
         ),
         ("difference between batch sizes", error.batch_parity, bounds.batch_parity, "above", "what batching allows"),
     )

@@ -30,6 +30,7 @@ class VerifyIntent:
 
     record: RevisionRecord
     tolerance: Tolerance | None
+    tolerance_field: str
     pods: int
     deployment_uid: str
 
@@ -66,6 +67,7 @@ def verify_input(owner: Owner, intent: VerifyIntent) -> VerifyInput:
         signature=record.signature,
         samples_given=record.summary is not None and record.summary.samples == "Given",
         tolerance=intent.tolerance,
+        tolerance_field=intent.tolerance_field,
     )
 
 

@@ -125,10 +125,12 @@ def _wanted_job(scope: Scope, record: RevisionRecord) -> Body | None:
     pods = int(deployment["spec"].get("replicas", 1))
     if pods == 0:
         return None
-    verification = scope.spec.rollout.verification
+    verification, optimization = scope.spec.rollout.verification, scope.spec.optimization
+    own = verification.tolerance if verification else None
     intent = VerifyIntent(
         record=record,
-        tolerance=(verification.tolerance if verification else None) or scope.spec.optimization.tolerance,
+        tolerance=own or optimization.tolerance,
+        tolerance_field=f"spec.{'rollout.verification' if own else 'optimization'}.tolerance",
         pods=pods,
         deployment_uid=deployment["metadata"]["uid"],
     )
