@@ -15,8 +15,8 @@ CANCELED = "CANCELED"
 class Sample:
     """Counters of one pod's model (`nv_inference_*`) at one moment.
 
-    Times are microseconds, summed over the requests that succeeded: each request of a batch is told the time of its whole
-    execution.
+    Times are microseconds, summed over the requests that succeeded; each request of a batch is told the time of its
+    whole execution.
     """
 
     at: datetime
@@ -33,8 +33,8 @@ class Sample:
     compute_us: int = 0
     """Input, inference and output together."""
     buckets: tuple[tuple[float, int], ...] = ()
-    """Histogram of request times: upper bound in milliseconds (the last is infinite), requests up to it. Empty where the
-    server has none."""
+    """Histogram of request times: upper bound in milliseconds (the last is infinite), requests up to it. Empty where
+    the server has none."""
     quantiles: Mapping[float, float] = field(default_factory=dict)
     """Request times in milliseconds by quantile (0.5, 0.9, 0.95, 0.99, 0.999), over about the last minute and not since
     the start: the server's own summary. Empty where nothing was answered in that time. Quantiles of several pods cannot
