@@ -1,6 +1,7 @@
 """The chart: valid, safe by default, in step with the CRD and with the operator's settings."""
 
 import json
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
@@ -79,7 +80,7 @@ def test_the_operator_runs_under_the_restricted_profile(bodies):
         assert context["readOnlyRootFilesystem"] is True
         assert context["capabilities"] == {"drop": ["ALL"]}
     assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod)
-    assert [list(volume) for volume in pod["volumes"]] == [["name", "emptyDir"]]
+    assert {key for volume in pod["volumes"] for key in volume} <= {"name", "emptyDir", "secret"}
 
 
 def test_the_environment_is_what_the_settings_read(bodies, monkeypatch):
@@ -111,6 +112,17 @@ def test_values_reach_the_settings(monkeypatch):
     assert settings.policy().gateway_api
     assert settings.policy().images.triton_torch == "example.com/triton-torch:1"
     assert settings.policy().images.pull_secrets == ("registry",)
+    assert settings.prometheus_url == "https://prometheus.monitoring:9090/prefix"
+    assert settings.prometheus_token_file == Path("/var/run/pilotfish/prometheus/token")
+
+
+def test_the_token_of_prometheus_is_a_file_of_one_key():
+    pod = one(render(*ALL), "Deployment")["spec"]["template"]["spec"]
+    (secret,) = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
+    assert secret["secretName"] == "prometheus-token"
+    assert secret["items"] == [{"key": "token", "path": "token"}]
+    (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "prometheus-token"]
+    assert mount == {"name": "prometheus-token", "mountPath": "/var/run/pilotfish/prometheus", "readOnly": True}
 
 
 def test_a_digest_wins_over_a_tag(default):
@@ -133,6 +145,8 @@ def test_a_digest_wins_over_a_tag(default):
         ("images.triton.digest=sha256:1", "digest"),
         ("defaults.serving.memory=lots", "memory"),
         ("replicaCount=-1", "replicaCount"),
+        ("prometheus.url=prometheus:9090", "prometheus"),
+        ("prometheus.url=http://user:secret@prometheus", "prometheus"),
         ("metrics.podMonitor.enabled=yes please", "enabled"),
     ],
 )
