@@ -11,11 +11,13 @@ import pytest
 import yaml
 
 from pilotfish import names
+from pilotfish.api.optimization import Tolerance
 from pilotfish.resources import (
     JobIntent,
     RevisionObjects,
     RevisionRecord,
     ServingIntent,
+    VerifyIntent,
     make_config_map,
     make_controller_revision,
     make_deployment,
@@ -25,6 +27,8 @@ from pilotfish.resources import (
     make_pod_disruption_budget,
     make_service,
     make_store_claim,
+    make_verify_job,
+    read_record,
     with_scale,
 )
 from pilotfish.resources.job import optimizer_image
@@ -91,10 +95,17 @@ def render(spec_name, *, backend="onnxruntime"):
         "revision": make_controller_revision(OWNER, record, number=1),
         "config-map": config_map,
         "headless": headless,
+        "verify-job": make_verify_job(OWNER, verify_intent(record, spec), POLICY),
         "deployment": with_scale(deployment, replicas=spec.serving.replicas, progress_deadline="10m"),
-        "service": make_service(OWNER, revision=revision, protocols=spec.serving.protocols),
+        "service": make_service(OWNER, stable=revision, pointed=revision, protocols=spec.serving.protocols),
         "budget": make_pod_disruption_budget(OWNER, revision=revision, min_available=1),
     }
+
+
+def verify_intent(record, spec, **changes):
+    """The record's verification on the pods of one Deployment."""
+    told = {"tolerance": spec.optimization.tolerance, "tolerance_field": "spec.optimization.tolerance"}
+    return VerifyIntent(**{**told, "record": record, "pods": spec.serving.replicas, "deployment_uid": "uid", **changes})
 
 
 @pytest.mark.parametrize("version", ["1.30", "1.36", "1.37"])
@@ -136,6 +147,38 @@ def test_only_fetch_sees_credentials_and_sources():
     private = {"credentials", "samples-credentials", "source", "samples"}
     assert private <= {m["name"] for m in fetch["volumeMounts"]}
     assert not private & {m["name"] for m in optimize["volumeMounts"]}
+
+
+def test_the_verification_job_sees_no_credentials_and_changes_nothing_in_the_store():
+    body = render("everything")["verify-job"]
+    pod = body["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {m["mountPath"]: m.get("readOnly", False) for m in container["volumeMounts"]} == {
+        "/store": True,
+        "/tmp": False,
+    }
+    assert not any("secret" in volume for volume in pod["volumes"])
+    assert container["image"] == POLICY.images.optimizer
+    assert names.RECIPE_LABEL not in body["metadata"]["labels"]
+
+
+def test_the_verification_job_has_time_for_every_pod_and_an_end():
+    spec = make_spec(SPECS["small"])
+    record = read_record(render("small")["revision"])
+    jobs = [make_verify_job(OWNER, verify_intent(record, spec, pods=n), POLICY)["spec"] for n in (1, 2, 1000)]
+    assert [job["activeDeadlineSeconds"] for job in jobs] == [600, 720, 3600]
+    assert {job["backoffLimit"] for job in jobs} == {2}
+
+
+def test_what_a_verification_means_depends_on_the_pods_and_on_what_it_was_told():
+    spec, record = make_spec(SPECS["small"]), read_record(render("small")["revision"])
+
+    def identity(**changes):
+        job = make_verify_job(OWNER, verify_intent(record, spec, **changes), POLICY)
+        return job["metadata"]["annotations"][names.VERIFIES]
+
+    assert identity() == identity() == identity(pods=7)
+    assert len({identity(), identity(deployment_uid="other"), identity(tolerance=Tolerance(max_abs="1"))}) == 3
 
 
 @pytest.mark.parametrize(
@@ -207,7 +250,7 @@ def breaches(pod):
     found += [f"volume {v['name']} is a {sorted(set(v) - allowed)}" for v in pod["volumes"] if set(v) - allowed]
     if pod["automountServiceAccountToken"]:
         found.append("a token is mounted")
-    for container in (*pod["initContainers"], *pod["containers"]):
+    for container in (*pod.get("initContainers", ()), *pod["containers"]):
         context = container["securityContext"]
         wanted = {
             "allowPrivilegeEscalation": False,
