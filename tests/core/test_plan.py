@@ -7,7 +7,7 @@ import pytest
 from pilotfish import names
 from pilotfish.core import Plan, observe, plan
 from pilotfish.core.scope import make_scope
-from pilotfish.core.serving import count_pods
+from pilotfish.core.rollout.pods import count_pods
 from support.builders import NOW, OWNER, POLICY, UID, make_model_deployment
 from support.neighbours import DAMAGED, UNLOADABLE
 from support.specs import make_wanted, uri

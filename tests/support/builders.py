@@ -102,3 +102,17 @@ def make_result(recipe_key: str = "recipe00") -> TerminationMessage:
             ),
         }
     )
+
+
+def make_verification(*, passed: bool = True) -> TerminationMessage:
+    """What a verification Job leaves behind."""
+    figures = {"pods": 1, "samples": 32, "maxAbsError": "1e-06", "relativeError": "1e-06", "cosine": "1"}
+    wrong = "output 'logits': relative error 0.31 is above 0.0001"
+    return TerminationMessage.model_validate(
+        {
+            "outcome": Outcome.SUCCEEDED if passed else Outcome.FAILED,
+            "reason": "Succeeded" if passed else "VerificationFailed",
+            "message": "32 samples agree" if passed else wrong,
+            "verification": figures,
+        }
+    )

@@ -13,9 +13,10 @@ from pilotfish import names
 from pilotfish.api.job_input import JobInput
 from pilotfish.api.report import TerminationMessage
 from pilotfish.api.termination import encode_termination_message
-from support.builders import OWNER, make_result
+from support.builders import OWNER, make_result, make_verification
 from support.fake_cluster import FakeCluster
 from support.pod_states import bind, crash, end, leave_pending, set_condition
+from support.traffic import ERRING, SLUGGISH
 
 LABELS = {names.NAME_LABEL: OWNER.name}
 GOOD = "good"
@@ -25,6 +26,7 @@ SILENT = "silent"  # the Job ends well and says nothing
 UNLOADABLE = "unloadable"  # the Job goes well, Triton cannot load what it made
 DAMAGED = "damaged"  # the Job goes well, the artifact in the store is not what it was
 SLOW = "slow"  # Triton never gets ready
+WRONG = "wrong"  # the loaded server answers otherwise than the original
 
 
 @dataclass(slots=True)
@@ -186,7 +188,7 @@ class Neighbours:
         secrets = {v["secret"]["secretName"] for v in pod["spec"]["volumes"] if "secret" in v}
         lacks = bool(secrets & self.around.missing_secrets)
         set_condition(pod, "PodReadyToStartContainers", not lacks)
-        images = [c["image"] for c in (*pod["spec"]["initContainers"], *pod["spec"]["containers"])]
+        images = [c["image"] for c in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"])]
         missing = sorted(set(images) & self.around.missing_images)
         if lacks:
             return
@@ -201,6 +203,8 @@ class Neighbours:
             status["initContainerStatuses"] = []
         elif pod["metadata"]["labels"][names.COMPONENT_LABEL] == "optimize":
             self._end_optimizer(pod)
+        elif pod["metadata"]["labels"][names.COMPONENT_LABEL] == "verify":
+            self._end_verifier(pod)
         else:
             self._serve(pod)
 
@@ -215,12 +219,17 @@ class Neighbours:
             end(pod, "optimize", code=1, message="")
         elif behaviour == SILENT:
             end(pod, "optimize", code=0, message="")
-        elif behaviour in {GOOD, FLAKY, UNLOADABLE, DAMAGED, SLOW}:
+        elif behaviour in {GOOD, FLAKY, UNLOADABLE, DAMAGED, SLOW, WRONG, ERRING, SLUGGISH}:
             end(pod, "optimize", code=0, message=encode_termination_message(make_result(told.recipe_key)))
         else:
             failed = {"outcome": "Failed", "reason": behaviour, "message": f"{told.model.uri} cannot be used"}
             message = TerminationMessage.model_validate(failed)
             end(pod, "fetch", code=10, message=encode_termination_message(message))
+
+    def _end_verifier(self, pod: dict[str, Any]) -> None:
+        wrong = self.behaviour(self._uri_of(pod)) == WRONG
+        message = encode_termination_message(make_verification(passed=not wrong))
+        end(pod, "verify", code=10 if wrong else 0, message=message)
 
     def _serve(self, pod: dict[str, Any]) -> None:
         behaviour = self.behaviour(self._uri_of(pod))
@@ -242,6 +251,10 @@ class Neighbours:
         revision = pod["metadata"]["labels"][names.REVISION_LABEL]
         record = next(r for r in self.cluster.find("ControllerRevision", {names.REVISION_LABEL: revision}))
         return str(record["data"]["intent"]["model"]["uri"])
+
+    def behaviour_of(self, pod: dict[str, Any]) -> str:
+        """What becomes of the model that a Triton pod serves."""
+        return self.behaviour(self._uri_of(pod))
 
     def behaviour(self, uri: str) -> str:
         """What becomes of the model behind a uri."""

@@ -5,18 +5,20 @@ The operator steps through the same rules as the real executor: look before crea
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from pilotfish import names
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.core import CHILD_KINDS, POD_KIND, Observed, Plan, Policy, observe, plan
+from pilotfish.core.health.wanted import wanted_measurements
 from pilotfish.core.objects import name_of, ref_of
 from support.builders import NOW, OWNER, POLICY, make_model_deployment
 from support.fake_cluster import Effect, FakeCluster
 from support.neighbours import LABELS, Neighbours, Surroundings, is_ready
 from support.status_check import check_status
+from support.traffic import Traffic
 
 MAX_LOOKS = 3
 
@@ -34,6 +36,7 @@ class World:
     moment: datetime = NOW
     cluster: FakeCluster = field(init=False)
     neighbours: Neighbours = field(init=False)
+    traffic: Traffic = field(init=False)
     story: list[str] = field(default_factory=list)
     due: datetime | None = None
     always_available: bool = False
@@ -45,6 +48,7 @@ class World:
     def __post_init__(self) -> None:
         self.cluster = FakeCluster(now=lambda: self.moment)
         self.neighbours = Neighbours(cluster=self.cluster, around=self.around, now=lambda: self.moment)
+        self.traffic = Traffic(behaviour=self.neighbours.behaviour_of)
 
     # The user
 
@@ -86,7 +90,14 @@ class World:
     def observed(self) -> Observed:
         """What a pass sees."""
         objects = [body for _, kind in (*CHILD_KINDS, POD_KIND) for body in self.cluster.find(kind, LABELS)]
-        return observe(self.body, objects)
+        return self._measured(observe(self.body, objects))
+
+    def _measured(self, observed: Observed) -> Observed:
+        """With what was measured, where it is wanted."""
+        if not wanted_measurements(observed).counts:
+            return observed
+        serving = [pod for pod in self.cluster.find("Pod", names.pod_selector(OWNER.name)) if is_ready(pod)]
+        return replace(observed, health=self.traffic.look(serving, self.moment))
 
     def next_plan(self) -> Plan:
         """What a pass would do now."""
@@ -97,7 +108,7 @@ class World:
             found = [body for ref in refs if (body := self.cluster.look(ref.kind, ref.name)) is not None]
             if not found:
                 return made
-            observed = observe(self.body, (*observed.children, *observed.pods, *found))
+            observed = self._measured(observe(self.body, (*observed.children, *observed.pods, *found)))
         raise AssertionError("planning does not see what stands in its way")
 
     def reconcile(self) -> None:
@@ -154,8 +165,9 @@ class World:
         raise AssertionError(f"nothing comes to rest in {rounds} rounds:\n" + "\n".join(self.story[-20:]))
 
     def pass_time(self, by: timedelta) -> None:
-        """Move the clock."""
+        """Move the clock; requests go on meanwhile."""
         self.moment += by
+        self.traffic.flow(by, self.reached())
 
     # What must always hold
 
@@ -164,7 +176,7 @@ class World:
         running: dict[str, str] = {}
         for job in self.cluster.find("Job", LABELS):
             ended = any(c["status"] == "True" for c in job.get("status", {}).get("conditions", ()))
-            recipe = job["metadata"]["labels"][names.RECIPE_LABEL]
+            recipe = job["metadata"]["labels"].get(names.RECIPE_LABEL, name_of(job))
             assert ended or recipe not in running, f"two Jobs run for recipe {recipe}"
             if not ended:
                 running[recipe] = name_of(job)
@@ -173,12 +185,16 @@ class World:
             assert endpoints or not self._served, "traffic goes nowhere although somebody served before"
             self._served = self._served or bool(endpoints)
 
-    def endpoints(self) -> list[str]:
+    def reached(self) -> list[dict[str, Any]]:
         """Ready pods behind the traffic Service."""
         service = self.cluster.look("Service", OWNER.name)
         if service is None or "selector" not in service["spec"]:
             return []
-        return [name_of(p) for p in self.cluster.find("Pod", service["spec"]["selector"]) if is_ready(p)]
+        return [pod for pod in self.cluster.find("Pod", service["spec"]["selector"]) if is_ready(pod)]
+
+    def endpoints(self) -> list[str]:
+        """Their names."""
+        return [name_of(pod) for pod in self.reached()]
 
     def _check_switch(self, body: Any) -> None:
         """Traffic may move only to a revision that is ready with all its pods."""

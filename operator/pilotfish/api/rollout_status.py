@@ -1,11 +1,12 @@
 """`status.rollout`: how far a rollout is, and why. Everything that a rollout must remember between two passes."""
 
 from pydantic import Field
+from pydantic.config import JsonDict
 
 from pilotfish.api.base import ApiModel
 from pilotfish.api.markers import DocumentedEnum, marked
 
-_TIME = {"format": "date-time"}
+_TIME: JsonDict = {"format": "date-time"}
 
 
 class RolloutStage(DocumentedEnum):

@@ -7,24 +7,31 @@ from dataclasses import dataclass
 
 from pilotfish.api.conditions import Condition, ConditionStatus, ConditionType, carry_transition_times, timestamp
 from pilotfish.api.reasons import Reason
+from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.core.failures import Finding
 from pilotfish.core.progress import Progress, Stage
+from pilotfish.core.rollout.pods import Pods
 from pilotfish.core.scope import Scope
-from pilotfish.core.serving import Pods
 from pilotfish.resources.revision import RevisionRecord
 
+_MOVING = frozenset(Stage) - {Stage.READY, Stage.FAILED, Stage.BLOCKED}
 _NO_PODS = "No pods are asked for (spec.serving.replicas is 0)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What status is made from. `stable` is the revision with the traffic after this pass, `pods` are its pods."""
+    """What status is made from. `stable` is the stable revision after this pass, `pods` are those that serve.
+
+    `serving` names the revisions that requests reach, stable first.
+    """
 
     scope: Scope
     progress: Progress
     stable: str | None
     pods: Pods
     trouble: Finding | None
+    rollout: RolloutStatus | None
+    serving: tuple[str, ...]
     record: RevisionRecord | None
     """The wanted revision's record, None while there is no artifact."""
 
@@ -36,7 +43,7 @@ class View:
     @property
     def is_moving(self) -> bool:
         """Whether the operator works towards the spec."""
-        return not self.scope.spec.paused and self.progress.stage in {Stage.OPTIMIZING, Stage.STARTING}
+        return not self.scope.spec.paused and self.progress.stage in _MOVING
 
     @property
     def is_stalled(self) -> bool:
@@ -90,6 +97,10 @@ def judge_ready(view: View) -> Verdict:
     """Is what the spec asks for fully served?"""
     if view.is_served and view.pods.wanted == 0:
         return Verdict(ConditionStatus.TRUE, Reason.SCALED_TO_ZERO, _NO_PODS)
+    if view.is_served and view.scope.orders.undo is not None:
+        asked = view.scope.orders.undo.from_revision
+        undone = f"{_serves(view)}, as action undo asked; the spec describes revision {asked}"
+        return Verdict(ConditionStatus.TRUE, Reason.UNDONE, undone)
     if view.is_served:
         return Verdict(ConditionStatus.TRUE, Reason.SERVING, _serves(view))
     if view.scope.spec.paused:
@@ -158,18 +169,21 @@ def _now(view: View) -> Verdict:
 
 
 def _serves(view: View) -> str:
-    return f"Revision {view.stable}: {view.pods.ready}/{view.pods.wanted} pods are ready"
+    many = "Revisions" if len(view.serving) > 1 else "Revision"
+    return f"{many} {' and '.join(view.serving)}: {view.pods.ready}/{view.pods.wanted} pods are ready"
 
 
 def _paused(view: View) -> str:
-    rest = f"; revision {view.stable} goes on serving" if view.stable else ""
+    names = " and ".join(view.serving)
+    many, go = ("revisions", "go") if len(view.serving) > 1 else ("revision", "goes")
+    rest = f"; {many} {names} {go} on serving" if view.stable else ""
     return f"Nothing moves until spec.paused is false{rest}"
 
 
 def _meanwhile(view: View) -> str:
     """The sentence, who serves until then, and where to read more about a failure."""
     message = view.progress.message
-    if view.stable is not None and view.stable != view.scope.revision:
+    if view.stable is not None and view.serving == (view.stable,) and view.stable != view.scope.revision:
         message += f"; revision {view.stable} keeps serving"
     docs = view.scope.policy.docs_url
     if view.is_stalled and docs:

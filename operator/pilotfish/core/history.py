@@ -43,6 +43,20 @@ def after_failure(scope: Scope, failure: Progress) -> tuple[HistoryEntry, ...]:
     return (entry, *rest)[:LIMIT]
 
 
+def after_drop(scope: Scope, *, dropped: str) -> tuple[HistoryEntry, ...]:
+    """Another spec took a candidate's place while it had requests: its pods drain from now on."""
+    if any(e.revision == dropped for e in scope.status.history):
+        return while_going(scope)
+    entry = HistoryEntry(
+        revision=dropped,
+        result=SUPERSEDED,
+        reason=Reason.SUPERSEDED,
+        message=f"Revision {scope.revision} was asked for before it had taken over",
+        at=timestamp(scope.now),
+    )
+    return (entry, *while_going(scope))[:LIMIT]
+
+
 def while_going(scope: Scope) -> tuple[HistoryEntry, ...]:
     """An attempt that goes on, or begins anew, has not failed."""
     if scope.revision == scope.stable or scope.failure_on_record() is not None:

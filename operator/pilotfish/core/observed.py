@@ -5,7 +5,7 @@ Deployment behind them. Anything else that carries one of our names is foreign: 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pilotfish import names
 from pilotfish.core.health.samples import Health
@@ -44,7 +44,7 @@ class Observed:
     children: tuple[Body, ...] = ()
     pods: tuple[Body, ...] = ()
     foreign: tuple[ObjectRef, ...] = ()
-    health: Health = Health()
+    health: Health = field(default_factory=Health)
     """Measured only while a rollout asks for it; empty otherwise."""
     room: Room | None = None
     """Looked at only while a candidate needs a place; None where nobody looked or the operator may not."""

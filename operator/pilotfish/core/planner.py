@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from pilotfish import names
-from pilotfish.api.reasons import Reason
+from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.api.status import HistoryEntry
 from pilotfish.core import history
-from pilotfish.core.artifact import advance_artifact, job_in_use
+from pilotfish.core.artifact import job_in_use
 from pilotfish.core.conditions import View
 from pilotfish.core.invalid import plan_for_invalid_spec
 from pilotfish.core.objects import Body, is_deleting, name_of, ref_of
@@ -18,10 +17,16 @@ from pilotfish.core.plan import Apply, Plan
 from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.report import report
 from pilotfish.core.retire import retire
+from pilotfish.core.rollout.advance import advance, guard
+from pilotfish.core.rollout.departure import find_leaving, stays_until
+from pilotfish.core.rollout.layout import Layout, at_rest
+from pilotfish.core.rollout.machine import Rollout
+from pilotfish.core.rollout.state import paused
+from pilotfish.core.rollout.telling import count_serving, describe, serving_revisions
 from pilotfish.core.scope import Scope, make_scope
-from pilotfish.core.serving import advance_serving, count_pods, find_trouble, keep_serving
+from pilotfish.core.serving import find_trouble, keep_serving
 from pilotfish.core.status import make_status
-from pilotfish.core.traffic import keep_traffic, unwanted_budget
+from pilotfish.core.traffic import keep_traffic, unwanted_traffic
 from pilotfish.resources.policy import Policy
 
 # Pods first: they hold what is scarce.
@@ -29,24 +34,27 @@ _GOING = (
     "Deployment",
     "Job",
     "PodDisruptionBudget",
+    "HTTPRoute",
+    "GRPCRoute",
     "Service",
     "ConfigMap",
     "ControllerRevision",
     "PersistentVolumeClaim",
 )
-_LOOK_AGAIN_FOR_FOREIGN = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What one pass has decided: `stable` has the traffic once the applies are done."""
+    """What one pass has decided: `stable` is the last revision that finished its rollout, once the applies are done."""
 
     progress: Progress
+    rollout: RolloutStatus
+    layout: Layout
     stable: str | None
-    applies: tuple[Apply, ...]
-    deletes: tuple[Body, ...]
-    history: tuple[HistoryEntry, ...]
-    wake: datetime | None
+    applies: tuple[Apply, ...] = ()
+    deletes: tuple[Body, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
+    wake: datetime | None = None
 
 
 def plan(observed: Observed, policy: Policy, now: datetime) -> Plan:
@@ -58,9 +66,8 @@ def plan(observed: Observed, policy: Policy, now: datetime) -> Plan:
     except ValueError as error:
         return plan_for_invalid_spec(observed, error, now)
     scope = make_scope(observed, spec, policy, now)
-    decision = freeze(scope) if spec.paused else decide(scope)
-    view = make_view(scope, decision)
-    told = report(scope, make_status(view, decision.history))
+    decision = freeze(scope) if spec.paused else decide(scope, advance(scope))
+    told = report(scope, make_status(make_view(scope, decision), decision.history))
     return Plan(
         applies=decision.applies,
         deletes=tuple(ref_of(body) for body in decision.deletes),
@@ -71,100 +78,90 @@ def plan(observed: Observed, policy: Policy, now: datetime) -> Plan:
     )
 
 
-def decide(scope: Scope) -> Decision:
-    """Take the wanted revision one step further, hand over the traffic when it is ready, clear up behind it."""
-    progress = advance(scope)
-    stable = scope.revision if progress.stage is Stage.READY else scope.stable
-    past = _history(scope, progress, stable)
-    released = progress.stage is Stage.FAILED and scope.revision != stable
-    kept = frozenset(r for r in (stable, None if released else scope.revision) if r)
+def decide(scope: Scope, rollout: Rollout) -> Decision:
+    """Pods and traffic as the rollout wants them, and behind it everything that is over."""
+    progress, layout = rollout.progress, rollout.layout
+    stable = scope.revision if rollout.promoted else scope.stable
+    past = _history(scope, rollout, stable)
+    leaving = find_leaving(scope, rollout)
+    stays = None if leaving is None else stays_until(scope, rollout.state, layout, leaving)
+    kept = {stable, scope.revision} - {leaving}
+    held = frozenset(r for r in (*kept, leaving if stays is not None else None) if r)
     over = retire(
         scope,
-        serving=kept,
-        wanted=kept | {scope.revision},
+        serving=held,
+        wanted=held | {scope.revision},
         job=None if progress.record else job_in_use(scope),
         history=past,
     )
     return Decision(
         progress=progress,
+        rollout=rollout.state,
+        layout=layout,
         stable=stable,
-        applies=_owned(scope, (*progress.applies, *_upkeep(scope, stable))),
-        deletes=_unique((*progress.deletes, *over.deletes, *unwanted_budget(scope))),
+        applies=_owned(scope, (*progress.applies, *_upkeep(scope, layout, held, stable))),
+        deletes=_unique((*progress.deletes, *over.deletes, *unwanted_traffic(scope, held))),
         history=past,
-        wake=_earliest(progress.wake, over.wake),
+        wake=_earliest(progress.wake, over.wake, stays),
     )
 
 
 def freeze(scope: Scope) -> Decision:
-    """Paused: see how things stand, touch nothing."""
-    progress = replace(advance(scope), applies=(), deletes=(), wake=None)
+    """Paused: see how things stand and touch nothing, but let nobody be served by what is known to be bad."""
+    safety = guard(scope)
+    if safety is not None and safety.progress.stage is Stage.FAILED:
+        return decide(scope, safety)
+    seen = safety or advance(scope)
     return Decision(
-        progress=progress, stable=scope.stable, applies=(), deletes=(), history=scope.status.history, wake=None
+        progress=replace(seen.progress, applies=(), deletes=()),
+        rollout=paused(scope.rollout if safety is None else safety.state, scope.now),
+        layout=at_rest(scope) if safety is None else safety.layout,
+        stable=scope.stable,
+        history=scope.status.history,
+        wake=None if safety is None else safety.progress.wake,
     )
-
-
-def advance(scope: Scope) -> Progress:
-    """How far the wanted revision is, and its next step."""
-    blocked = find_foreign(scope)
-    if blocked is not None:
-        return blocked
-    failed = scope.failure_on_record()
-    if failed is not None:
-        return Progress(stage=Stage.FAILED, reason=_reason(failed.reason), message=failed.message or "It failed before")
-    return advance_serving(scope, advance_artifact(scope))
-
-
-def find_foreign(scope: Scope) -> Progress | None:
-    """An object of somebody else under a name that is needed: reported, never overwritten."""
-    name = scope.owner.name
-    revision = names.revision_name(name, scope.revision)
-    needed = {
-        ("PersistentVolumeClaim", names.store_claim(name)),
-        ("Job", names.optimize_job(name, scope.revision)),
-        *((kind, revision) for kind in ("ControllerRevision", "ConfigMap", "Service", "Deployment")),
-        ("Service", names.traffic_service(name)),
-        ("PodDisruptionBudget", names.traffic_service(name)),
-    }
-    for ref in scope.observed.foreign:
-        if (ref.kind, ref.name) in needed:
-            return Progress(
-                stage=Stage.BLOCKED,
-                reason=Reason.NOT_OWNED,
-                message=f'{ref.kind} "{ref.name}" exists and belongs to somebody else; remove or rename it, or give '
-                "the ModelDeployment another name",
-                wake=scope.now + _LOOK_AGAIN_FOR_FOREIGN,
-            )
-    return None
 
 
 def make_view(scope: Scope, decision: Decision) -> View:
     """What status is made from."""
     stable = decision.stable
-    pods = count_pods(scope, stable or scope.revision)
+    layout = decision.layout
     return View(
         scope=scope,
         progress=decision.progress,
         stable=stable,
-        pods=pods,
+        pods=count_serving(scope, layout, stable or scope.revision),
         trouble=None if stable is None else find_trouble(scope, stable),
         record=decision.progress.record or scope.records.get(scope.revision),
+        rollout=describe(scope, decision.rollout, layout),
+        serving=() if stable is None else serving_revisions(layout, stable),
     )
 
 
-def _upkeep(scope: Scope, stable: str | None) -> tuple[Apply, ...]:
-    """Keep what serves as it was recorded, and the traffic on it. Before the switch the new pods come first."""
-    if stable is None:
-        return ()
-    record = scope.records.get(stable)
-    own = () if record is None or stable == scope.revision else keep_serving(scope, record)
-    return (*own, *keep_traffic(scope, stable))
+def _upkeep(scope: Scope, layout: Layout, held: frozenset[str], stable: str | None) -> tuple[Apply, ...]:
+    """Keep what serves as it was recorded, and the traffic where it belongs. The wanted revision keeps itself."""
+    applies: list[Apply] = []
+    for revision, replicas in layout.replicas.items():
+        record = scope.records.get(revision)
+        if record is None or revision not in held or (revision == scope.revision and _keeps_itself(scope, layout)):
+            continue
+        applies += keep_serving(scope, record, replicas=replicas)
+    return (*applies, *(() if stable is None else keep_traffic(scope, layout, stable)))
 
 
-def _history(scope: Scope, progress: Progress, stable: str | None) -> tuple[HistoryEntry, ...]:
+def _keeps_itself(scope: Scope, layout: Layout) -> bool:
+    """Whether the wanted revision's own progress applies its objects; one that goes back has none."""
+    return scope.revision == scope.stable or not layout.returns
+
+
+def _history(scope: Scope, rollout: Rollout, stable: str | None) -> tuple[HistoryEntry, ...]:
     if stable is not None and stable != scope.stable:
         return history.after_switch(scope, stable=stable)
-    if progress.stage is Stage.FAILED and scope.revision != stable:
-        return history.after_failure(scope, progress)
+    if rollout.progress.stage is Stage.FAILED and scope.revision != stable:
+        return history.after_failure(scope, rollout.progress)
+    dropped = rollout.state.revision
+    if rollout.layout.returns and dropped is not None and dropped != scope.revision:
+        return history.after_drop(scope, dropped=dropped)
     return history.while_going(scope)
 
 
@@ -178,11 +175,6 @@ def _unique(bodies: Iterable[Body]) -> tuple[Body, ...]:
     return tuple(unique[key] for key in sorted(unique))
 
 
-def _reason(text: str | None) -> Reason:
-    """A stored reason; one that another version wrote and this one does not know is an internal error."""
-    return Reason(text) if text in set(Reason) else Reason.INTERNAL_ERROR
-
-
 def _earliest(*moments: datetime | None) -> datetime | None:
     return min((moment for moment in moments if moment is not None), default=None)
 
@@ -191,5 +183,5 @@ def _notes(scope: Scope, decision: Decision) -> tuple[str, ...]:
     progress = decision.progress
     notes = [f"revision {scope.revision} {progress.stage.value}: {progress.message}"]
     if decision.stable != scope.stable:
-        notes.append(f"traffic goes from revision {scope.stable or 'none'} to {decision.stable}: {progress.message}")
+        notes.append(f"revision {decision.stable} is stable, after {scope.stable or 'none'}: {progress.message}")
     return tuple(notes)

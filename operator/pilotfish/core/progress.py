@@ -16,6 +16,10 @@ class Stage(StrEnum):
 
     OPTIMIZING = "Optimizing"
     STARTING = "Starting"
+    VERIFYING = "Verifying"
+    CANARYING = "Canarying"
+    PROMOTING = "Promoting"
+    BAKING = "Baking"
     READY = "Ready"
     FAILED = "Failed"
     BLOCKED = "Blocked"

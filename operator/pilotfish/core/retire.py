@@ -52,20 +52,27 @@ def _revisions(scope: Scope) -> set[str]:
 
 def _serving_objects(scope: Scope, revision: str) -> list[Body]:
     name = names.revision_name(scope.owner.name, revision)
-    found = (scope.observed.child(kind, name) for kind in _SERVING_KINDS)
+    found = [scope.observed.child(kind, name) for kind in _SERVING_KINDS]
+    # What was verified were these pods: their proof goes with them.
+    found.append(scope.observed.child("Job", names.verify_job(scope.owner.name, revision)))
     return [body for body in found if body is not None]
 
 
 def _needless_jobs(scope: Scope, used: str | None) -> list[Body]:
     """Jobs that run for nobody. Finished ones keep their logs until their revision goes."""
-    return [job for job in scope.observed.of_kind("Job") if not is_finished(job) and name_of(job) != used]
+    return [job for job in _optimize_jobs(scope) if not is_finished(job) and name_of(job) != used]
+
+
+def _optimize_jobs(scope: Scope) -> list[Body]:
+    jobs = scope.observed.of_kind("Job")
+    return [job for job in jobs if label_of(job, names.COMPONENT_LABEL) == names.Component.OPTIMIZE]
 
 
 def _beyond_limit(scope: Scope, kept: frozenset[str], used: str | None) -> list[Body]:
     """Records and finished Jobs of the oldest revisions; a revision whose pods still stand keeps its record."""
     bodies = [
         *scope.observed.of_kind("ControllerRevision"),
-        *(job for job in scope.observed.of_kind("Job") if name_of(job) != used),
+        *(job for job in _optimize_jobs(scope) if name_of(job) != used),
     ]
     pods = {label_of(body, names.REVISION_LABEL) for body in scope.observed.of_kind("Deployment")}
     newest: dict[str, str] = {}

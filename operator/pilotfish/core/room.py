@@ -1,4 +1,4 @@
-"""Room for pods: what the scheduler could still give, as plain values. What is made of it is core.rollout.capacity's part."""
+"""Room for pods: what the scheduler could still give, as plain values. core.rollout.capacity makes plans of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class NodeRoom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What could be placed now. `quota`: what ResourceQuotas of the namespace leave, by resource name; absent: no limit."""
+    """What could be placed now. `quota`: what the namespace's ResourceQuotas leave, by resource name; absent: no limit."""
 
     resource: str
     nodes: tuple[NodeRoom, ...] = ()

@@ -1,16 +1,19 @@
 """What one pass works on, derived once from what was observed: the wanted revision, the known ones, the stable one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pilotfish import names
 from pilotfish.api.reasons import Reason
+from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.api.status import HistoryEntry, ModelDeploymentStatus
 from pilotfish.core.failures import ARTIFACT_LOST, RECOVERS
-from pilotfish.core.objects import is_deleting, name_of
+from pilotfish.core.objects import is_deleting, label_of, name_of
 from pilotfish.core.observed import Observed
+from pilotfish.core.rollout.actions import Orders, Situation, read_orders
+from pilotfish.core.rollout.state import resumed
 from pilotfish.resources.meta import Owner
 from pilotfish.resources.policy import Policy
 from pilotfish.resources.revision import RevisionRecord, read_record
@@ -33,6 +36,31 @@ class Scope:
     recipe_key: str
     records: Mapping[str, RevisionRecord]
     stable: str | None
+    orders: Orders = field(default_factory=Orders)
+    """What spec.rollout.action asks of this pass."""
+
+    @property
+    def rollout(self) -> RolloutStatus:
+        """What is remembered of the rollout, with the orders in it."""
+        stored = self.status.rollout or RolloutStatus()
+        heeded = stored.model_copy(
+            update={
+                "last_action_id": self.orders.id,
+                "action_message": self.orders.message,
+                "undo": self.orders.undo,
+                "promotion": self.orders.promotion or stored.promotion,
+            }
+        )
+        return heeded if self.spec.paused else resumed(heeded, self.now)
+
+    def serving_revisions(self) -> frozenset[str]:
+        """Revisions that have Triton pods, or a Deployment that may make some."""
+        labelled = (
+            label_of(body, names.REVISION_LABEL)
+            for body in (*self.observed.of_kind("Deployment"), *self.observed.pods)
+            if label_of(body, names.COMPONENT_LABEL) == names.Component.TRITON
+        )
+        return frozenset(revision for revision in labelled if revision is not None)
 
     @property
     def is_same_attempt(self) -> bool:
@@ -47,7 +75,7 @@ class Scope:
         of the spec, because the change may be its cure. Deleting the record of a lost artifact asks to make it again.
         """
         entry = self._failed_before()
-        if entry is None or self.wants_artifact_again:
+        if entry is None or self.wants_artifact_again or self.orders.retry:
             return None
         if self.observed.generation == self.status.observed_generation:
             return entry
@@ -70,6 +98,14 @@ def make_scope(observed: Observed, spec: ModelDeploymentSpec, policy: Policy, no
     """Derive everything a pass needs."""
     status = read_status(observed)
     records = read_records(observed)
+    stable = find_stable(observed, status, records)
+    asked = names.revision_hash(spec)
+    orders = read_orders(
+        spec.rollout.action,
+        status.rollout,
+        Situation(spec=asked, stable=stable, known=records, failed=_has_failed(status, asked)),
+    )
+    revision = orders.undo.to_revision if orders.undo else asked
     return Scope(
         observed=observed,
         spec=spec,
@@ -77,11 +113,19 @@ def make_scope(observed: Observed, spec: ModelDeploymentSpec, policy: Policy, no
         policy=policy,
         now=now,
         owner=Owner(name=observed.name, namespace=observed.namespace, uid=observed.uid),
-        revision=names.revision_hash(spec),
-        recipe_key=names.recipe_key(spec),
+        revision=revision,
+        recipe_key=records[revision].recipe_key if orders.undo else names.recipe_key(spec),
         records=records,
-        stable=find_stable(observed, status, records),
+        stable=stable,
+        orders=orders,
     )
+
+
+def _has_failed(status: ModelDeploymentStatus, asked: str) -> bool:
+    """Whether the revision on its way is one that has failed."""
+    candidate = status.candidate_revision
+    wanted = candidate.hash if candidate else asked
+    return any(entry.revision == wanted and entry.result == FAILED for entry in status.history)
 
 
 def read_status(observed: Observed) -> ModelDeploymentStatus:
@@ -108,9 +152,9 @@ def read_records(observed: Observed) -> dict[str, RevisionRecord]:
 
 
 def find_stable(observed: Observed, status: ModelDeploymentStatus, records: Mapping[str, RevisionRecord]) -> str | None:
-    """The recorded stable revision; when the record is lost, the one that the traffic Service points at."""
+    """The recorded stable revision; when the record is lost, the one that the traffic Service is labelled with."""
     service = observed.child("Service", names.traffic_service(observed.name))
-    pointed = None if service is None else service.get("spec", {}).get("selector", {}).get(names.REVISION_LABEL)
+    pointed = None if service is None else label_of(service, names.REVISION_LABEL)
     recorded = status.stable_revision.hash if status.stable_revision else None
     return next((r for r in (recorded, pointed) if r and _stands(observed, records, r)), None)
 

@@ -1,6 +1,6 @@
 """The pods of a revision: its recorded objects with the replicas of today, and whether they are ready."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from pilotfish import names
@@ -14,53 +14,30 @@ from pilotfish.core.plan import Apply
 from pilotfish.core.pod_checks import WAIT_FOR_VOLUMES, find_in_pods, waits_for_volumes_since
 from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.revision import keep_record
+from pilotfish.core.rollout.pods import count_pods
 from pilotfish.core.scope import Scope
 from pilotfish.resources.deployment import with_scale
 from pilotfish.resources.revision import RevisionRecord
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pods:
-    """How many pods of a revision there are. `complete`: as many as wanted, all ready, none of an older template."""
-
-    wanted: int
-    total: int = 0
-    ready: int = 0
-    complete: bool = False
-
-
-def count_pods(scope: Scope, revision: str) -> Pods:
-    """Pods of a revision, as its Deployment's controller has counted them for the Deployment's present spec."""
-    wanted = scope.spec.serving.replicas
-    deployment = scope.observed.child("Deployment", names.revision_name(scope.owner.name, revision))
-    if deployment is None or is_deleting(deployment):
-        return Pods(wanted=wanted)
-    status = deployment.get("status", {})
-    seen = int(status.get("observedGeneration", 0)) >= int(deployment["metadata"].get("generation", 0))
-    ready, total = int(status.get("readyReplicas", 0)), int(status.get("replicas", 0))
-    updated, asked = int(status.get("updatedReplicas", 0)), int(deployment["spec"].get("replicas", 1))
-    complete = seen and asked == wanted and total == updated == wanted and ready >= wanted
-    return Pods(wanted=wanted, total=total, ready=ready, complete=complete)
-
-
-def keep_serving(scope: Scope, record: RevisionRecord) -> tuple[Apply, ...]:
+def keep_serving(scope: Scope, record: RevisionRecord, *, replicas: int) -> tuple[Apply, ...]:
     """What makes the revision's objects as they should be; nothing when they are."""
     deployment = with_scale(
         record.objects.deployment,
-        replicas=scope.spec.serving.replicas,
+        replicas=replicas,
         progress_deadline=scope.spec.rollout.progress_deadline,
     )
     wanted = (record.objects.config_map, record.objects.service, deployment)
     return tuple(apply for body in wanted if (apply := apply_if_needed(scope.observed, body)) is not None)
 
 
-def advance_serving(scope: Scope, artifact: Progress) -> Progress:
-    """One step from an artifact to ready pods."""
+def advance_serving(scope: Scope, artifact: Progress, *, replicas: int) -> Progress:
+    """One step from an artifact to as many ready pods."""
     record = artifact.record
     if record is None:
         return artifact
-    applies = (*artifact.applies, *keep_record(scope, record), *keep_serving(scope, record))
-    pods = count_pods(scope, record.revision)
+    applies = (*artifact.applies, *keep_record(scope, record), *keep_serving(scope, record, replicas=replicas))
+    pods = count_pods(scope, record.revision, wanted=replicas)
     going = replace(artifact, applies=applies, wake=_look_again(scope, record.revision))
     starts = "" if record.revision == scope.stable else " starts"
     counted = f"Revision {record.revision}{starts}: {pods.ready}/{pods.wanted} pods are ready"

@@ -3,6 +3,7 @@
 from pilotfish import names
 from pilotfish.api.conditions import timestamp
 from pilotfish.api.report import Summary
+from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.api.serving import Protocol, ServingSpec
 from pilotfish.api.status import (
     ArtifactStatus,
@@ -18,6 +19,7 @@ from pilotfish.api.status import (
 )
 from pilotfish.core.conditions import View, make_conditions
 from pilotfish.core.progress import Stage
+from pilotfish.core.rollout.telling import describe_step
 from pilotfish.core.scope import Scope
 from pilotfish.resources.deployment import PORTS
 from pilotfish.resources.revision import RevisionRecord
@@ -25,9 +27,15 @@ from pilotfish.resources.revision import RevisionRecord
 _PHASES = {
     Stage.OPTIMIZING: Phase.OPTIMIZING,
     Stage.STARTING: Phase.STARTING,
+    Stage.VERIFYING: Phase.VERIFYING,
+    Stage.CANARYING: Phase.CANARYING,
+    Stage.PROMOTING: Phase.CANARYING,
+    Stage.BAKING: Phase.BAKING,
     Stage.READY: Phase.READY,
     Stage.BLOCKED: Phase.STALLED,
 }
+
+_BOTH = 2
 
 
 def make_status(view: View, history: tuple[HistoryEntry, ...]) -> ModelDeploymentStatus:
@@ -40,12 +48,14 @@ def make_status(view: View, history: tuple[HistoryEntry, ...]) -> ModelDeploymen
     return ModelDeploymentStatus(
         observed_generation=scope.observed.generation,
         phase=_phase(view),
+        step=describe_step(scope, view.rollout),
         variant=None if serving is None else _variant(serving),
         conditions=make_conditions(view),
         source=None if newest is None or newest.source is None else SourceStatus(**newest.source.model_dump()),
         stable_revision=_stable(view, serving),
         candidate_revision=_candidate(view),
         optimization=_optimization(view, newest),
+        rollout=view.rollout if view.rollout != RolloutStatus() else None,
         effective=None if newest is None else _effective(newest),
         replicas=sum(int(d.get("status", {}).get("replicas", 0)) for d in scope.observed.of_kind("Deployment")),
         ready_replicas=view.pods.ready,
@@ -70,6 +80,8 @@ def _phase(view: View) -> Phase:
         return Phase.PAUSED
     if view.progress.stage is Stage.FAILED:
         return Phase.STALLED if view.stable is None else Phase.ABORTED
+    if view.progress.stage is Stage.PROMOTING and len(view.serving) < _BOTH:
+        return Phase.STARTING
     return _PHASES[view.progress.stage]
 
 

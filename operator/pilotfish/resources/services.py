@@ -13,11 +13,16 @@ _GRPC = {"name": "grpc", "port": PORTS.grpc, "targetPort": "grpc", "protocol": "
 _METRICS = {"name": "metrics", "port": PORTS.metrics, "targetPort": "metrics", "protocol": "TCP"}
 
 
-def make_service(owner: Owner, *, revision: str, protocols: tuple[Protocol, ...]) -> dict[str, Any]:
-    """The traffic Service: its selector is where requests go."""
+def make_service(
+    owner: Owner, *, stable: str, pointed: str | None, protocols: tuple[Protocol, ...]
+) -> dict[str, Any]:
+    """The traffic Service. Its label says which revision is stable, its selector where requests go.
+
+    `pointed` None: to all revisions that have pods.
+    """
     offered = [port for protocol, port in ((Protocol.HTTP, _HTTP), (Protocol.GRPC, _GRPC)) if protocol in protocols]
     metadata = make_metadata(
-        owner, name=names.traffic_service(owner.name), component=Component.TRITON, revision=revision
+        owner, name=names.traffic_service(owner.name), component=Component.TRITON, revision=stable
     )
     return {
         "apiVersion": "v1",
@@ -25,7 +30,7 @@ def make_service(owner: Owner, *, revision: str, protocols: tuple[Protocol, ...]
         "metadata": metadata,
         "spec": {
             "type": "ClusterIP",
-            "selector": names.pod_selector(owner.name, revision),
+            "selector": names.pod_selector(owner.name, pointed),
             "ports": [dict(port) for port in offered],
         },
     }

@@ -5,6 +5,8 @@ A Service spreads connections evenly over the ready pods behind it, so the candi
 
 from fractions import Fraction
 
+from pilotfish.api.rollout import Capacity
+
 WARN_BEYOND = 10
 """Points between what a step asks for and what the pods give, beyond which a step deserves a warning."""
 
@@ -61,6 +63,45 @@ def split_warning(replicas: int, weight: int, *, surge: int) -> str | None:
     return (
         f"A step of {weight} % cannot be met with {pods}: {candidate} of {total} pods take "
         f"{_rounded(candidate, total)} %; raise spec.serving.replicas or set spec.serving.gateway"
+    )
+
+
+def split_beside(replicas: int, weight: int) -> tuple[int, int]:
+    """Pods of (stable, candidate) where a whole stable revision stays: at least one candidate, at most as many.
+
+    Of the counts whose share is nearest to `weight` percent the larger; without a gateway a whole stable keeps half.
+    """
+    replicas, weight = max(0, replicas), _percent(weight)
+    if replicas == 0 or weight == 0:
+        return replicas, 0
+    exact = Fraction(replicas * weight, 100 - weight) if weight < 100 else Fraction(replicas)  # noqa: PLR2004 - percent
+    near = {min(replicas, max(1, count)) for count in (int(exact), -int(-exact // 1))}
+    return replicas, min(near, key=lambda candidate: (_distance(weight, replicas, candidate), -candidate))
+
+
+def split_by(mode: Capacity, replicas: int, weight: int) -> tuple[int, int]:
+    """Pods of (stable, candidate) for a step: beside a whole stable revision, or of the replicas there are."""
+    return split_beside(replicas, weight) if mode is Capacity.SURGE else split(replicas, weight, surge=0)
+
+
+def achievable_by(mode: Capacity, replicas: int) -> tuple[int, ...]:
+    """The percentages, rounded, that a mode can give; ascending."""
+    if mode is not Capacity.SURGE:
+        return achievable(replicas, 0)[:100]
+    shares = {_rounded(candidate, replicas + candidate) for candidate in range(1, min(max(0, replicas), 100) + 1)}
+    return tuple(sorted(shares))
+
+
+def split_warning_by(mode: Capacity, replicas: int, weight: int) -> str | None:
+    """One sentence where the pods miss a step's weight by more than WARN_BEYOND points; None where they do not."""
+    stable, candidate = split_by(mode, replicas, weight)
+    missed = off_by(weight, stable, candidate)
+    if missed <= WARN_BEYOND or stable + candidate == 0:
+        return None
+    pods = "1 replica" if replicas == 1 else f"{replicas} replicas"
+    return (
+        f"A step of {weight} % cannot be met with {pods}: {candidate} of {stable + candidate} pods take "
+        f"{_rounded(candidate, stable + candidate)} %; raise spec.serving.replicas or set spec.serving.gateway"
     )
 
 

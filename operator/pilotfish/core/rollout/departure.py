@@ -1,0 +1,50 @@
+"""A revision that goes back: how long its pods stay, so that nothing that is on its way to them is lost."""
+
+from datetime import datetime, timedelta
+
+from pilotfish.api.rollout_status import RolloutStatus
+from pilotfish.core.failures import parse_time
+from pilotfish.core.progress import Stage
+from pilotfish.core.rollout.layout import Layout, Share, arrival, stored_share
+from pilotfish.core.rollout.machine import Rollout
+from pilotfish.core.rollout.pods import count_pods
+from pilotfish.core.rollout.routes import routed_revisions
+from pilotfish.core.rollout.state import TAKES_REQUESTS
+from pilotfish.core.scope import Scope
+
+_SOON = timedelta(seconds=1)
+
+
+def find_leaving(scope: Scope, rollout: Rollout) -> str | None:
+    """The revision whose pods are to go: a candidate that failed, or one that was left behind."""
+    if rollout.progress.stage is Stage.FAILED and scope.revision != scope.stable:
+        return scope.revision
+    return rollout.layout.other if rollout.layout.returns else None
+
+
+def stays_until(scope: Scope, state: RolloutStatus, layout: Layout, leaving: str) -> datetime | None:
+    """When to look again because the leaving revision's pods must still stay; None when they may go now.
+
+    They stay while requests may reach them, and then as long as a drain takes, if somebody else serves meanwhile.
+    """
+    if leaving not in scope.serving_revisions() or scope.stable is None:
+        return None
+    had_requests = state.revision == leaving and state.stage in TAKES_REQUESTS
+    if not had_requests:
+        return scope.now + _SOON if leaving in routed_revisions(scope) else None
+    gone = layout.share is Share.STABLE and stored_share(scope, leaving) in {Share.STABLE, None}
+    if not gone or not arrival(scope, layout).there or leaving in routed_revisions(scope):
+        return scope.now + _SOON
+    if count_pods(scope, scope.stable).ready == 0 or count_pods(scope, leaving).ready == 0:
+        return None
+    since = _since(scope, state, leaving)
+    due = scope.now if since is None else since + scope.policy.drain
+    return due if due > scope.now else None
+
+
+def _since(scope: Scope, state: RolloutStatus, leaving: str) -> datetime | None:
+    """When it was given up or left behind."""
+    if state.aborted is not None and state.aborted.revision == leaving:
+        return parse_time(state.aborted.at)
+    entry = next((entry for entry in scope.status.history if entry.revision == leaving), None)
+    return None if entry is None else parse_time(entry.at)
