@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pilotfish.api.job_input import JobInput
+from pilotfish.api.job_input import JobInput, RefreshInput
 from pilotfish.api.report import TerminationMessage
 from pilotfish.api.termination import decode_termination_message
 from pilotfish.optimizer import job as job_module
@@ -61,6 +61,10 @@ class Pod:
             {"name": "m", "revision": recipe_key, "recipeKey": recipe_key, "model": model, **more}
         ).to_json()
         self.environment.setenv("PILOTFISH_JOB", text)
+
+    def look(self, uri: str) -> tuple[int, TerminationMessage]:
+        self.environment.setenv("PILOTFISH_REFRESH", RefreshInput(name="m", uri=uri).to_json())
+        return self.command("refresh")
 
     def command(self, name: str) -> tuple[int, TerminationMessage]:
         log = self.folder / "termination-log"

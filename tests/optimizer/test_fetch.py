@@ -85,7 +85,7 @@ def test_a_file_over_http_is_stored_under_its_digest(server, tmp_path):
     assert fetched.record.bytes == len(BODY)
     assert fetched.entry == tmp_path / "sources" / DIGEST.removeprefix("sha256:") / "model.onnx"
     assert fetched.entry.read_bytes() == BODY
-    assert [p.name for p in (tmp_path / "sources").iterdir()] == [DIGEST.removeprefix("sha256:")]
+    assert [p.name for p in (tmp_path / "sources").iterdir() if p.is_dir()] == [DIGEST.removeprefix("sha256:")]
 
 
 def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
@@ -119,6 +119,15 @@ def test_a_pinned_source_in_the_store_needs_no_network(server, tmp_path):
     server.seen.clear()
     assert _get(f"{server.url}/model.onnx", tmp_path, digest=DIGEST).record.digest == DIGEST
     assert server.seen == []
+
+
+def test_sound_bytes_in_the_store_stay_where_they_are(server, tmp_path):
+    first = _get(f"{server.url}/model.onnx", tmp_path).entry
+    inode = first.stat().st_ino
+    assert _get(f"{server.url}/copy/model.onnx", tmp_path).entry == first
+    assert first.stat().st_ino == inode
+    first.write_bytes(b"other")
+    assert _get(f"{server.url}/model.onnx", tmp_path).entry.read_bytes() == BODY
 
 
 def test_a_damaged_source_in_the_store_is_fetched_again(server, tmp_path):

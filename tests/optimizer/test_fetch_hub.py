@@ -10,6 +10,7 @@ import pytest
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.fetch import Limits, fetch
+from pilotfish.optimizer.looks import fingerprint_of
 from pilotfish.optimizer.open_remote import Places, open_remote
 from pilotfish.optimizer.progress import FETCH_STAGES, Progress
 
@@ -105,3 +106,10 @@ def test_what_the_hub_refuses(uri, reason, places, tmp_path):
     with pytest.raises(OptimizerError) as caught:
         _get(uri, tmp_path, places)
     assert caught.value.reason is reason
+
+
+def test_the_hub_tells_versions(places):
+    uri = "hf://org/name@v1"
+    listing = open_remote(uri, places).listing()
+    assert all(file.version for file in listing.files)
+    assert fingerprint_of(listing) == fingerprint_of(open_remote(uri, places).listing())

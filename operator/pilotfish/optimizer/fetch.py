@@ -4,7 +4,6 @@ Partial files lie under `sources/.partial-<hash of uri>` with a note of the vers
 where the first one stopped, and starts over when the bytes behind the uri have changed.
 """
 
-import hashlib
 import json
 import shutil
 import time
@@ -16,6 +15,7 @@ from pilotfish.api.report import FileRecord, SourceRecord
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.digest import digest_of, hash_folder, total_bytes
 from pilotfish.optimizer.errors import OptimizerError, from_os_error
+from pilotfish.optimizer.looks import remember, uri_hash
 from pilotfish.optimizer.progress import Progress, size_text
 from pilotfish.optimizer.remotes import Listing, Remote, RemoteFile, RestartedReadError, TruncatedReadError
 
@@ -61,10 +61,12 @@ def fetch(
     limits: Limits,
     progress: Progress,
     sleep: Callable[[float], None] = time.sleep,
+    scratch: str = "partial",
 ) -> Fetched:
     """Copy everything at `uri` to `store/sources/<digest>` and say what it is.
 
-    `connect` is called only when the store does not have the pinned digest yet.
+    `connect` is called only when the store does not have the pinned digest yet. `scratch` names the folder of what is
+    not complete yet: two that may run at once need two.
 
     Raises:
         OptimizerError: SourceNotFound, SourceForbidden, SourceUnreachable, SourceTooLarge, SourceTruncated,
@@ -75,7 +77,7 @@ def fetch(
     remote = connect()
     listing = remote.listing()
     _check_limits(listing, uri=uri, limits=limits)
-    partial = store / "sources" / f".partial-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
+    partial = store / "sources" / f".{scratch}-{uri_hash(uri)}"
     try:
         _prepare(partial, listing)
         total = sum(f.size or 0 for f in listing.files)
@@ -89,13 +91,15 @@ def fetch(
                 f"{uri} has {found} but spec.model.digest says {digest}; correct the bytes or the digest",
             )
         target = store / "sources" / found.removeprefix("sha256:")
-        if target.exists():
-            shutil.rmtree(target)
-        (partial / "files").rename(target)
+        # Sound bytes stay where they are: somebody may be reading them.
+        if find_fetched(store, found) is None:
+            (partial / "files").rename(target)
         shutil.rmtree(partial)
+        fetched = _fetched(target, files, digest=found, single=listing.single)
+        remember(store, uri, listing, fetched.record)
     except OSError as error:
         raise from_os_error(error, doing=f"writing {uri} to the store") from error
-    return _fetched(target, files, digest=found, single=listing.single)
+    return fetched
 
 
 def _fetched(folder: Path, files: tuple[FileRecord, ...], *, digest: str, single: bool) -> Fetched:

@@ -1,7 +1,7 @@
-"""`pilotfish-job fetch|optimize|install|verify`: what the containers run.
+"""`pilotfish-job fetch|optimize|install|verify|refresh`: what the containers run.
 
-Always leaves a termination message, whatever happens. Imports stay light: `fetch` and `install` load neither ONNX nor
-torch.
+Always leaves a termination message, whatever happens. Imports stay light: `fetch`, `refresh` and `install` load neither
+ONNX nor torch.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from pilotfish.api.job_input import (
     INSTALL_ENV,
     JOB_ENV,
     MODELS_MOUNT,
+    REFRESH_ENV,
     RUN_MOUNT,
     SAMPLES_CREDENTIALS,
     SAMPLES_MOUNT,
@@ -34,6 +35,7 @@ from pilotfish.api.job_input import (
     WORK_MOUNT,
     InstallInput,
     JobInput,
+    RefreshInput,
     VerifyInput,
 )
 from pilotfish.api.report import (
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from pilotfish.optimizer.open_remote import Places
     from pilotfish.optimizer.progress import Progress
 
-_Input = TypeVar("_Input", JobInput, InstallInput, VerifyInput)
+_Input = TypeVar("_Input", JobInput, InstallInput, VerifyInput, RefreshInput)
 
 _SIGTERM_EXIT = 143
 SOURCE_NOTE = "source.json"
@@ -78,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 10 (do not retry), 1 (may be retried) or 143 (told to stop)."""
     args = _parser().parse_args(argv)
     mounts = Mounts(**{key: value for key, value in vars(args).items() if key != "command"})
-    command = {"fetch": run_fetch, "optimize": run_optimize, "install": run_install, "verify": run_verify}[args.command]
+    command = _COMMANDS[args.command]
     previous = signal.signal(signal.SIGTERM, _stop_handler(mounts.termination_log))
     try:
         message, code = _guarded(command, mounts)
@@ -163,6 +165,38 @@ def run_verify(mounts: Mounts) -> TerminationMessage:
     from pilotfish.optimizer.verify_server import verify_servers
 
     return verify_servers(_input(VerifyInput, VERIFY_ENV), store=mounts.store)
+
+
+def run_refresh(mounts: Mounts) -> TerminationMessage:
+    """Look for other bytes at the source's address."""
+    from pilotfish.optimizer.fetch import Limits
+    from pilotfish.optimizer.open_remote import Places, open_remote
+    from pilotfish.optimizer.progress import REFRESH_STAGES, Progress
+    from pilotfish.optimizer.refresh import look
+
+    order = _input(RefreshInput, REFRESH_ENV)
+    places = Places(source=mounts.source, credentials=mounts.run / CREDENTIALS)
+    progress = Progress(REFRESH_STAGES)
+    with progress.stage("refresh", order.uri):
+        found = look(
+            lambda: open_remote(order.uri, places),
+            uri=order.uri,
+            store=mounts.store,
+            limits=Limits(),
+            progress=progress,
+        )
+    what = "other bytes" if found.look.changed else "the bytes of the last look"
+    told = _succeeded(f"{what}, {found.source.digest}", found.source)
+    return told.model_copy(update={"look": found.look})
+
+
+_COMMANDS = {
+    "fetch": run_fetch,
+    "optimize": run_optimize,
+    "install": run_install,
+    "verify": run_verify,
+    "refresh": run_refresh,
+}
 
 
 def _fetch_one(uri: str, *, store: Path, digest: str | None, places: "Places", progress: "Progress") -> "Fetched":
@@ -256,7 +290,7 @@ def _read_note(path: Path) -> "Fetched | None":
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pilotfish-job", description="What Pilotfish's containers run.")
-    parser.add_argument("command", choices=("fetch", "optimize", "install", "verify"))
+    parser.add_argument("command", choices=tuple(_COMMANDS))
     for name, default in _DEFAULTS.items():
         parser.add_argument(f"--{name}", type=Path, default=Path(default), help=f"default: {default}")
     return parser

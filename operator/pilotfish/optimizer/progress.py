@@ -11,6 +11,7 @@ from pilotfish.api.report import StageTiming
 
 OPTIMIZE_STAGES = {"load": 10, "samples": 3, "convert": 25, "verify": 12, "benchmark": 40, "package": 10}
 FETCH_STAGES = {"fetch": 90, "samples": 10}
+REFRESH_STAGES = {"refresh": 100}
 VERIFY_STAGES = {"golden": 5, "wait": 25, "verify": 70}
 
 

@@ -219,8 +219,10 @@ class FsspecRemote:
         return info is not None and info["type"] == "file"
 
     def _file(self, path: str, info: Any) -> RemoteFile:
-        version = info.get("ETag") or info.get("etag") or info.get("LastModified")
-        return RemoteFile(path=safe_relative(path, uri=self.uri), size=info.get("size"), version=str(version))
+        # As s3, gs, az and the hub call what changes with the bytes.
+        told = (info.get(key) for key in ("ETag", "etag", "blob_id", "LastModified", "last_modified"))
+        version = next((str(value) for value in told if value), None)
+        return RemoteFile(path=safe_relative(path, uri=self.uri), size=info.get("size"), version=version)
 
 
 @contextmanager
