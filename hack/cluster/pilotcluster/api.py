@@ -13,7 +13,7 @@ from pilotcluster.paths import Layout
 
 HTTP_NOT_FOUND = 404
 TIMEOUT_SECONDS = 30.0
-PLURALS = {"StorageClass": "storageclasses", "EndpointSlice": "endpointslices"}
+PLURALS = {"StorageClass": "storageclasses", "GatewayClass": "gatewayclasses"}
 
 
 class ApiError(ClusterError):

@@ -38,6 +38,12 @@ class Backend(Protocol):
     def advertise(self, layout: Layout, gpus: int) -> None:
         """Change how many GPUs the node advertises."""
 
+    def gateway(self, layout: Layout, namespace: str) -> str:
+        """Run a gateway for the Gateway `public` of this namespace; its URL."""
+
+    def stop_gateway(self, layout: Layout) -> None:
+        """End the gateway; the objects stay."""
+
     def logs(self, layout: Layout, program: str | None, lines: int) -> str:
         """The end of the logs of one program, or of all."""
 

@@ -96,6 +96,22 @@ def gpus(args: argparse.Namespace) -> None:
     backend.backend_of(record.read(layout)).advertise(layout, args.count)
 
 
+def gateway(args: argparse.Namespace) -> None:
+    """Run a real gateway (Contour and Envoy) for the Gateway `public` of a namespace, and print its URL."""
+    layout = _existing(args.name)
+    with locked(layout):
+        responsible = backend.backend_of(record.read(layout))
+        if args.stop:
+            responsible.stop_gateway(layout)
+        else:
+            print(responsible.gateway(layout, args.namespace))
+
+
+def print_gateway_api(_args: argparse.Namespace) -> None:
+    """Print the folder of the Gateway API's CRDs, which are fetched when missing."""
+    print(tools.gateway_api_folder())
+
+
 def logs(args: argparse.Namespace) -> None:
     """Print the end of the programs' logs."""
     layout = _existing(args.name)
@@ -173,12 +189,12 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     functions = {
         "up": up, "down": down, "status": status, "load": load, "gpus": gpus, "logs": logs,
-        "kubeconfig": kubeconfig, "tools": print_tools,
+        "gateway": gateway, "kubeconfig": kubeconfig, "tools": print_tools, "gateway-api": print_gateway_api,
     }  # fmt: skip
     parsers = {name: commands.add_parser(name, help=function.__doc__) for name, function in functions.items()}
     for name, function in functions.items():
         parsers[name].set_defaults(run=function)
-        if name != "tools":
+        if name not in {"tools", "gateway-api"}:
             parsers[name].add_argument("--name", default=DEFAULT_NAME, help="name of the cluster (%(default)s)")
     parsers["up"].add_argument("--api-only", action="store_true", help="etcd, API server and controllers, no node")
     parsers["up"].add_argument("--kubeconfig", metavar="FILE", help="write the kubeconfig here as well")
@@ -188,6 +204,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parsers["load"].add_argument("images", nargs="+", metavar="IMAGE")
     parsers["gpus"].add_argument("count", type=_not_negative)
+    parsers["gateway"].add_argument("--namespace", default="default", help="where the Gateway stands (%(default)s)")
+    parsers["gateway"].add_argument("--stop", action="store_true", help="end it; the objects stay")
     parsers["logs"].add_argument("program", nargs="?", help="kubelet, kube-apiserver, … (all)")
     parsers["logs"].add_argument("--lines", type=int, default=20)
     return parser

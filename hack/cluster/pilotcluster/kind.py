@@ -104,6 +104,16 @@ class Kind:
         """See backend.Backend."""
         self._run(advertise_command(self._kubectl(), layout, gpus))
 
+    def gateway(self, layout: Layout, namespace: str) -> str:
+        """See backend.Backend."""
+        raise ClusterError(
+            f"cluster {layout.name} runs in {self.engine}: install a gateway of your choice for namespace {namespace} "
+            "with kubectl, or use PILOTFISH_BACKEND=native"
+        )
+
+    def stop_gateway(self, layout: Layout) -> None:
+        """See backend.Backend: there is none that this program started."""
+
     def logs(self, layout: Layout, program: str | None, lines: int) -> str:
         """See backend.Backend: the node's journal, of the unit with the program's name when one is given."""
         unit = [f"--unit={program}"] if program else []

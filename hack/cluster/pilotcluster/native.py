@@ -5,7 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilotcluster import api, certificates, control_plane, gpus, images, node, node_config, processes, record, tools
+from pilotcluster import (
+    api,
+    certificates,
+    control_plane,
+    gateway,
+    gpus,
+    images,
+    node,
+    node_config,
+    processes,
+    record,
+    tools,
+)
 from pilotcluster.console import ClusterError, say, step, wait_for
 from pilotcluster.paths import Layout
 from pilotcluster.processes import Process
@@ -74,6 +86,18 @@ class Native:
         """See backend.Backend."""
         current = _running_node(layout)
         gpus.advertise(api.connect(layout, current.server), node_config.node_name(layout.name), count)
+
+    def gateway(self, layout: Layout, namespace: str) -> str:
+        """See backend.Backend."""
+        current = _running_node(layout)
+        addresses = node_config.Addresses(current.index)
+        return gateway.start(
+            layout, current, holder=node.holder_of(current), address=addresses.node, namespace=namespace
+        )
+
+    def stop_gateway(self, layout: Layout) -> None:
+        """See backend.Backend."""
+        gateway.stop(layout)
 
     def logs(self, layout: Layout, program: str | None, lines: int) -> str:
         """See backend.Backend."""

