@@ -194,7 +194,8 @@ class TestRights:
             for rule in body.get("rules", ()) if body["kind"] in {"ClusterRole", "Role"} else ():
                 words = {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
                 assert not words & {"*", "secrets", "escalate", "bind", "impersonate", "deletecollection"}, rule
-                assert not any(word.startswith(("pods/", "nodes", "serviceaccounts")) for word in words), rule
+                assert not any(word.startswith(("pods/", "nodes/", "serviceaccounts")) for word in words), rule
+                assert not words & {"nodes", "resourcequotas"} or rule["verbs"] == ["list"], rule
 
     def test_routes_are_a_right_of_their_own(self, default):
         def rules(bodies):
@@ -214,6 +215,8 @@ class TestRights:
         names = {body["metadata"]["name"] for body in of_kind(bodies, "ClusterRole")}
         assert names == {"pilotfish-view", "pilotfish-edit"}  # for users, bound by nobody here
         assert of_kind(bodies, "ClusterRoleBinding") == []
+        rules = [rule for body in of_kind(bodies, "Role") for rule in body["rules"]]
+        assert not any("nodes" in rule["resources"] for rule in rules)
         homes = {body["metadata"]["namespace"] for body in of_kind(bodies, "RoleBinding")}
         assert homes == {"team-a", "team-b", "pilotfish-system"}
 

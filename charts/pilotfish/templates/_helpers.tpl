@@ -77,6 +77,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [get, create, patch]
+{{- if not .Values.watchNamespaces }}
+# What a new revision finds free. Nodes belong to no namespace, so an operator of named namespaces finds out by trying.
+- apiGroups: [""]
+  resources: [nodes, resourcequotas]
+  verbs: [list]
+{{- end }}
 {{- if .Values.gatewayAPI.enabled }}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [grpcroutes, httproutes]
