@@ -20,9 +20,9 @@ from pilotfish.core.retire import retire
 from pilotfish.core.rollout.advance import advance, guard
 from pilotfish.core.rollout.departure import find_leaving, stays_until
 from pilotfish.core.rollout.layout import Layout, at_rest
-from pilotfish.core.rollout.machine import Rollout
 from pilotfish.core.rollout.state import paused
 from pilotfish.core.rollout.telling import count_serving, describe, serving_revisions
+from pilotfish.core.rollout.turn import Rollout
 from pilotfish.core.scope import Scope, make_scope
 from pilotfish.core.serving import find_trouble, keep_serving
 from pilotfish.core.status import make_status

@@ -19,7 +19,7 @@ class NodeRoom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What could be placed now. `quota`: what the namespace's ResourceQuotas leave, by resource name; absent: no limit."""
+    """What could be placed now. `quota`: what the namespace's ResourceQuotas leave, by resource; absent: no limit."""
 
     resource: str
     nodes: tuple[NodeRoom, ...] = ()

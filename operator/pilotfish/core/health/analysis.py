@@ -46,7 +46,7 @@ class Judgement:
     reason: Reason | None
     message: str
     wake: datetime
-    """When the next measurement is due."""
+    """When the next measurement is due, or before that when its window opens: a difference needs a sample there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,9 @@ def judge(
         )
         status = _measured(status, scene, rules, shadow, now)
     decision, reason, message = _decide(status, rules)
-    wake = _due(status, analysis, health, since)
+    due = _due(status, analysis, health, since)
+    opens = due - parse_duration(analysis.window)
+    wake = opens if now < opens else due
     return Judgement(status=status, decision=decision, reason=reason, message=message, wake=wake)
 
 

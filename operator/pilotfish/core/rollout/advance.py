@@ -11,10 +11,11 @@ from pilotfish.core.failures import parse_time
 from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.rollout.judging import judge_candidate
 from pilotfish.core.rollout.layout import at_rest, go_back
-from pilotfish.core.rollout.machine import Rollout, advance_rollout, give_up
+from pilotfish.core.rollout.machine import advance_rollout
 from pilotfish.core.rollout.routes import route_names
 from pilotfish.core.rollout.state import lasting
 from pilotfish.core.rollout.steps import resolve_steps
+from pilotfish.core.rollout.turn import Rollout, give_up
 from pilotfish.core.scope import Scope
 from pilotfish.core.serving import advance_serving
 

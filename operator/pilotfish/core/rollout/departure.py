@@ -6,10 +6,10 @@ from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.core.failures import parse_time
 from pilotfish.core.progress import Stage
 from pilotfish.core.rollout.layout import Layout, Share, arrival, stored_share
-from pilotfish.core.rollout.machine import Rollout
 from pilotfish.core.rollout.pods import count_pods
 from pilotfish.core.rollout.routes import routed_revisions
 from pilotfish.core.rollout.state import TAKES_REQUESTS
+from pilotfish.core.rollout.turn import Rollout
 from pilotfish.core.scope import Scope
 
 _SOON = timedelta(seconds=1)

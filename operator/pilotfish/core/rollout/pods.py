@@ -13,8 +13,8 @@ from pilotfish.core.scope import Scope
 class Pods:
     """`wanted`: as asked by this pass, `asked`: by the Deployment as it stands.
 
-    `complete`: all wanted pods are ready, and none of an older template is left. `leaving`: pods on their way out, which
-    still hold their place.
+    `complete`: all wanted pods are ready, and none of an older template is left. `leaving`: pods on their way out,
+    which still hold their place.
     """
 
     wanted: int
