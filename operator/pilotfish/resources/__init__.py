@@ -7,6 +7,7 @@ from pilotfish.resources.event import make_event
 from pilotfish.resources.job import JobIntent, make_job
 from pilotfish.resources.meta import Owner
 from pilotfish.resources.policy import Compute, Images, Policy
+from pilotfish.resources.refresh_job import make_refresh_job
 from pilotfish.resources.revision import RevisionObjects, RevisionRecord, make_controller_revision, read_record
 from pilotfish.resources.routes import make_grpc_route, make_http_route, make_route_service
 from pilotfish.resources.services import make_headless_service, make_service
@@ -32,6 +33,7 @@ __all__ = [
     "make_http_route",
     "make_job",
     "make_pod_disruption_budget",
+    "make_refresh_job",
     "make_route_service",
     "make_service",
     "make_store_claim",

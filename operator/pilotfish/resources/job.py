@@ -117,9 +117,9 @@ def _pod(owner: Owner, intent: JobIntent, policy: Policy) -> dict[str, Any]:
     model, optimization = intent.spec.model, intent.spec.optimization
     compute = compute_for(optimization.resources, policy.optimizer_compute)
     gpus = optimization.gpus.count if optimization.gpus else 0
-    env = [{"name": JOB_ENV, "value": job_input(owner, intent, policy).to_json()}, *_environment(compute)]
+    env = [{"name": JOB_ENV, "value": job_input(owner, intent, policy).to_json()}, *job_environment(compute)]
     shared = [mount("store", STORE_MOUNT), mount("work", WORK_MOUNT), mount("tmp", SCRATCH_MOUNT)]
-    volumes, fetch_mounts = _source_volumes(model)
+    volumes, fetch_mounts = source_volumes(model)
     image = optimizer_image(model, policy.images)
     return {
         **pod_basics(policy.images),
@@ -155,12 +155,13 @@ def _pod(owner: Owner, intent: JobIntent, policy: Policy) -> dict[str, Any]:
     }
 
 
-def _environment(compute: Compute) -> list[dict[str, str]]:
+def job_environment(compute: Compute) -> list[dict[str, str]]:
+    """Where a program without a home may write, and how many threads it may start."""
     return [{"name": "HOME", "value": WORK_MOUNT}, {"name": "TMPDIR", "value": SCRATCH_MOUNT}, *thread_env(compute)]
 
 
-def _source_volumes(model: ModelSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Volumes and mounts that the fetch container alone gets."""
+def source_volumes(model: ModelSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volumes and mounts of the container that reads the source, and of no other."""
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
     for name, claim, path in _claims(model):
