@@ -54,7 +54,11 @@ class BatchedBackend:
         raise NotImplementedError
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One response for each request, in order."""
+        """One response for each request, in order.
+
+        Raises when all of them failed: Triton counts a response that holds an error among the successes, and only a
+        call that raises among the failures. Where some succeeded, their answers matter more than the count.
+        """
         responses: list[Any] = [None] * len(requests)
         groups: dict[Any, list[tuple[int, dict[str, np.ndarray]]]] = defaultdict(list)
         for index, request in enumerate(requests):
@@ -72,6 +76,9 @@ class BatchedBackend:
             answers = self._answer([feeds for _, feeds in members], wanted)
             for (index, _), answer in zip(members, answers, strict=True):
                 responses[index] = answer
+        failures = [response.error().message() for response in responses if response.has_error()]
+        if failures and len(failures) == len(responses) and not all(r.is_cancelled() for r in requests):
+            raise pb_utils.TritonModelException("; ".join(dict.fromkeys(failures)))
         return responses
 
     def thread_count(self, parameter: str) -> int:
