@@ -10,8 +10,10 @@ PLURALS: Mapping[tuple[str, str], str] = MappingProxyType(
     {
         (API_VERSION, KIND): PLURAL,
         ("v1", "ConfigMap"): "configmaps",
+        ("v1", "Node"): "nodes",
         ("v1", "PersistentVolumeClaim"): "persistentvolumeclaims",
         ("v1", "Pod"): "pods",
+        ("v1", "ResourceQuota"): "resourcequotas",
         ("v1", "Service"): "services",
         ("apps/v1", "ControllerRevision"): "controllerrevisions",
         ("apps/v1", "Deployment"): "deployments",
@@ -24,7 +26,9 @@ PLURALS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
     }
 )
-"""(apiVersion, kind) to the plural in the path. All of them are namespaced."""
+"""(apiVersion, kind) to the plural in the path. All of them but CLUSTER_SCOPED are namespaced."""
+
+CLUSTER_SCOPED: frozenset[tuple[str, str]] = frozenset({("v1", "Node")})
 
 
 def path_of(
@@ -33,7 +37,7 @@ def path_of(
     """The path of an object, or of the collection when no name is given. KeyError for a kind not in the table."""
     plural = PLURALS[api_version, kind]
     parts = ["apis" if "/" in api_version else "api", *api_version.split("/")]
-    if namespace is not None:
+    if namespace is not None and (api_version, kind) not in CLUSTER_SCOPED:
         parts += ["namespaces", namespace]
     parts += [part for part in (plural, name, subresource) if part is not None]
     return "/" + "/".join(quote(part, safe="") for part in parts)
