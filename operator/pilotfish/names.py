@@ -24,6 +24,9 @@ COMPONENT_LABEL = f"{GROUP}/component"
 RECIPE_LABEL = f"{GROUP}/recipe"
 """Label of a Job: the key of the artifact that it makes."""
 
+CHANGE_CAUSE = "kubernetes.io/change-cause"
+"""Annotation that users set beside a change; the revision's record keeps it for the history."""
+
 APPLIED_HASH = f"{GROUP}/applied-hash"
 """Annotation: hash of the whole object as it was applied last; equal means there is nothing to write."""
 GENERATION = f"{GROUP}/generation"

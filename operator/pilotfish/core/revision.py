@@ -5,6 +5,7 @@ from pilotfish.api.reasons import Reason
 from pilotfish.api.report import TerminationMessage
 from pilotfish.core.drift import create_if_missing
 from pilotfish.core.failures import Finding
+from pilotfish.core.objects import annotation_of
 from pilotfish.core.plan import Apply
 from pilotfish.core.scope import Scope
 from pilotfish.resources.config_map import make_config_map
@@ -57,6 +58,7 @@ def new_record(scope: Scope, result: TerminationMessage) -> RevisionRecord | Fin
 def keep_record(scope: Scope, record: RevisionRecord) -> tuple[Apply, ...]:
     """Write the record down if it is new."""
     numbers = (int(body.get("revision", 0)) for body in scope.observed.of_kind("ControllerRevision"))
-    body = make_controller_revision(scope.owner, record, number=max(numbers, default=0) + 1)
+    cause = annotation_of(scope.observed.body, names.CHANGE_CAUSE)
+    body = make_controller_revision(scope.owner, record, number=max(numbers, default=0) + 1, cause=cause)
     apply = create_if_missing(scope.observed, body)
     return () if apply is None else (apply,)

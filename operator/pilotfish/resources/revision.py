@@ -38,13 +38,16 @@ class RevisionRecord(ApiModel):
     objects: RevisionObjects = Field(repr=False)
 
 
-def make_controller_revision(owner: Owner, record: RevisionRecord, *, number: int) -> dict[str, Any]:
-    """The whole ControllerRevision; `number` grows with each new one."""
+def make_controller_revision(
+    owner: Owner, record: RevisionRecord, *, number: int, cause: str | None = None
+) -> dict[str, Any]:
+    """The whole ControllerRevision; `number` grows with each new one, `cause` is the user's word for the change."""
     name = names.revision_name(owner.name, record.revision)
+    metadata = make_metadata(owner, name=name, component=Component.TRITON, revision=record.revision)
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
-        "metadata": make_metadata(owner, name=name, component=Component.TRITON, revision=record.revision),
+        "metadata": {**metadata, "annotations": {names.CHANGE_CAUSE: cause}} if cause else metadata,
         "revision": number,
         "data": record.to_wire(),
     }
