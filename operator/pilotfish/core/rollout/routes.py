@@ -41,10 +41,10 @@ def uses_routes(scope: Scope) -> bool:
 def keep_routes(scope: Scope, weights: Mapping[str, int]) -> tuple[Apply, ...]:
     """The Services of these revisions, then the routes with exactly these weights; nothing that is as it should be.
 
-    Without a gateway, or where routes cannot be made, nothing at all.
+    Without a gateway, without a revision, or where routes cannot be made, nothing at all.
     """
     gateway = scope.spec.serving.gateway
-    if gateway is None or _unavailable(scope) is not None:
+    if gateway is None or not weights or _unavailable(scope) is not None:
         return ()
     protocols = scope.spec.serving.protocols
     services = [
@@ -79,9 +79,12 @@ def unwanted_routes(scope: Scope, kept: frozenset[str]) -> tuple[Body, ...]:
 
 
 def routes_state(scope: Scope, weights: Mapping[str, int]) -> RoutesState:
-    """Whether all routes carry exactly these weights and every parent has accepted and resolved that generation."""
+    """Whether all routes carry exactly these weights and every parent has accepted and resolved that generation.
+
+    Without a gateway, and while there is no revision to route to, there is nothing to wait for.
+    """
     gateway = scope.spec.serving.gateway
-    if gateway is None:
+    if gateway is None or not weights:
         return RoutesState(ready=True)
     unavailable = _unavailable(scope)
     if unavailable is not None:
