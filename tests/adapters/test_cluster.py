@@ -124,6 +124,24 @@ async def test_applying_the_spec_keeps_the_status_and_raises_the_generation_only
     assert changed["metadata"]["generation"] == 2
 
 
+async def test_a_person_s_patch_merges_and_null_removes(cluster, namespace):
+    ref = ref_of(await cluster.apply(make_object("digits", namespace)))
+    action = {"id": "1", "verb": "undo", "toRevision": "bcdfghjk"}
+    first = await cluster.patch(ref, {"spec": {"rollout": {"action": action}}}, manager="somebody")
+    assert first["spec"]["rollout"]["action"] == action
+    assert first["spec"]["model"] == {"uri": "s3://models/digits/v1/"} | first["spec"]["model"]
+    action = {"id": "2", "verb": "promote", "toRevision": None}
+    second = await cluster.patch(ref, {"spec": {"rollout": {"action": action}}}, manager="somebody")
+    assert second["spec"]["rollout"]["action"] == {"id": "2", "verb": "promote"}
+    assert second["metadata"]["generation"] == first["metadata"]["generation"] + 1
+
+
+async def test_patching_what_is_not_there_is_not_found(cluster, namespace):
+    ref = ref_of(make_object("digits", namespace))
+    with pytest.raises(NotFound):
+        await cluster.patch(ref, {"spec": {"paused": True}}, manager="somebody")
+
+
 async def test_children_go_with_their_owner(cluster, namespace):
     owner = await cluster.apply(make_object("digits", namespace))
     reference = {

@@ -100,6 +100,7 @@ class TestRender:
             "ConfigMap",
             "Service",
             "Deployment",
+            "Job",
             "Service",
         ]
         assert {body["metadata"]["namespace"] for body in bodies} == {"team"}

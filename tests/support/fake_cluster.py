@@ -65,6 +65,9 @@ class FakeCluster:
     async def apply(self, body: Body) -> Body:
         return self.apply_now(body)
 
+    async def patch(self, ref: ObjectRef, patch: Mapping[str, Any], *, manager: str) -> Body:
+        return self.patch_now(ref, patch)
+
     async def delete(self, ref: ObjectRef) -> None:
         self.delete_now(ref)
 
@@ -175,6 +178,15 @@ class FakeCluster:
             self._store(key, body)
         return self._objects[key]
 
+    def patch_now(self, ref: ObjectRef, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """Merge a person's patch into an object; null removes a field."""
+        if (ref.kind, ref.namespace, ref.name) not in self._objects:
+            raise NotFound(f"{ref.kind} {ref.name} not found")
+        changed = self.change_now(
+            ref.kind, ref.name, lambda body: body.update(_patched(body, patch)), namespace=ref.namespace
+        )
+        return copy.deepcopy(changed)
+
     def remove_now(self, kind: str, name: str, *, namespace: str = "team") -> None:
         """Delete an object as somebody else."""
         self._remove((kind, namespace, name))
@@ -260,6 +272,15 @@ def _merge(base: Any, wanted: Any) -> Any:
             mine = [_merge(named.pop(item[key], None), item) for item in wanted]
             return [*mine, *named.values()]
     return copy.deepcopy(wanted)
+
+
+def _patched(base: Any, patch: Any) -> Any:
+    """A JSON merge patch."""
+    if not isinstance(patch, Mapping):
+        return copy.deepcopy(patch)
+    old = base if isinstance(base, dict) else {}
+    merged = {**old, **{key: _patched(old.get(key), value) for key, value in patch.items() if value is not None}}
+    return {key: value for key, value in merged.items() if key not in patch or patch[key] is not None}
 
 
 def _without(base: Any, before: Any, wanted: Any) -> Any:

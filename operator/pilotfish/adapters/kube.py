@@ -91,6 +91,11 @@ class KubeCluster:
         path = _path(ref_of(body))
         return await self._request("PATCH", body["kind"], path, query=query, body=body, content_type=_APPLY)
 
+    async def patch(self, ref: ObjectRef, patch: Mapping[str, Any], *, manager: str) -> Body:
+        """Merge a few fields into an object in the name of a person; null removes one. The operator itself applies."""
+        query = {"fieldManager": manager, "fieldValidation": "Strict"}
+        return await self._request("PATCH", ref.kind, _path(ref), query=query, body=patch, content_type=_MERGE)
+
     async def delete(self, ref: ObjectRef) -> None:
         """Delete with background propagation; the uid is a precondition. A missing object is fine."""
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}

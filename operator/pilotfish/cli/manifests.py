@@ -1,7 +1,7 @@
 """Reading manifests: files, folders or standard input, several documents each."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,15 @@ def read_documents(path: Path) -> tuple[Document, ...]:
     if not found:
         raise Unreadable(f"{path}: no {KIND} in it")
     return found
+
+
+def without_nulls(value: Any) -> Any:
+    """As the API server reads it: `serving:` with nothing behind it says nothing. A factory's arguments may be null."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: child if key == "arguments" else without_nulls(child) for key, child in value.items() if child is not None
+    }
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from typing import Any
 from pilotfish.api.report import TerminationMessage
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.api.termination import encode_termination_message
+from pilotfish.cli.manifests import without_nulls
 from pilotfish.core import Body, Policy, observe, plan
 from pilotfish.core.objects import name_of
 from pilotfish.names import recipe_key
@@ -23,7 +24,7 @@ _PASSES = 20
 
 def preview(manifest: Mapping[str, Any], policy: Policy) -> tuple[Body, ...]:
     """All objects of a linted ModelDeployment, each as applied last, in the order of their first appearance."""
-    spec = ModelDeploymentSpec.model_validate(_without_nulls(manifest["spec"]))
+    spec = ModelDeploymentSpec.model_validate(without_nulls(manifest["spec"]))
     metadata = {"namespace": "default", **manifest["metadata"], "uid": _UID, "generation": 1, "resourceVersion": "1"}
     body: dict[str, Any] = {**manifest, "metadata": metadata, "spec": spec.to_wire()}
     stored: dict[tuple[str, str], dict[str, Any]] = {}
@@ -40,15 +41,6 @@ def preview(manifest: Mapping[str, Any], policy: Policy) -> tuple[Body, ...]:
         elif not made.applies:
             break
     return tuple(applied.values())
-
-
-def _without_nulls(value: Any) -> Any:
-    """As the API server reads it: `serving:` with nothing behind it says nothing. A factory's arguments may be null."""
-    if not isinstance(value, Mapping):
-        return value
-    return {
-        key: child if key == "arguments" else _without_nulls(child) for key, child in value.items() if child is not None
-    }
 
 
 def _settled(body: Body, *, number: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from rich.text import Text
 from rich.tree import Tree
 
-from pilotfish.cli.view import Health, Node
+from pilotfish.cli.tree import Health, Node
 
 _MARKS = {
     Health.GOOD: ("✔", "green"),

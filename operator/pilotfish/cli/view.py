@@ -1,34 +1,15 @@
 """Objects become a tree to look at. Pure: what is shown and how good it is, not how it is drawn."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
+from pilotfish.cli.rollout_view import make_rollout_nodes
+from pilotfish.cli.tree import Health, Node
+from pilotfish.cli.words import age_of
 from pilotfish.core import Body, Observed
 from pilotfish.core.objects import condition_is_true, condition_of, controller_uid, label_of, name_of
 from pilotfish.names import REVISION_LABEL
-
-
-class Health(StrEnum):
-    """How good something is."""
-
-    GOOD = "good"
-    BUSY = "busy"
-    BAD = "bad"
-    PLAIN = "plain"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One line of the tree and what hangs below it."""
-
-    title: str
-    state: str = ""
-    health: Health = Health.PLAIN
-    detail: str = ""
-    children: tuple["Node", ...] = ()
 
 
 def make_view(observed: Observed, now: datetime) -> Node:
@@ -53,6 +34,7 @@ def make_view(observed: Observed, now: datetime) -> Node:
         detail=_sentence(ready, fresh=fresh),
         children=(
             *(_condition(condition) for condition in _worth_saying(observed.body, ready)),
+            *make_rollout_nodes(observed.body, now),
             *(_endpoint(kind, url) for kind, url in sorted((status.get("endpoints") or {}).items())),
             *(_revision(observed, revision, named.get(revision, "kept"), now) for revision in revisions),
             *(_child(observed, child, now) for child in shared),
@@ -152,6 +134,7 @@ def _pod(pod: Body, now: datetime) -> Node:
         for found in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
         if found.get("state", {}).get("waiting", {}).get("reason", "PodInitializing") != "PodInitializing"
     ]
+    restarts = sum(int(found.get("restartCount", 0)) for found in status.get("containerStatuses") or ())
     phase = str(status.get("phase") or "Pending")
     good = phase == "Succeeded" or condition_is_true(pod, "Ready")
     bad = phase == "Failed" or bool(waiting)
@@ -159,16 +142,14 @@ def _pod(pod: Body, now: datetime) -> Node:
         title=f"Pod/{name_of(pod)}",
         state=waiting[0] if waiting else phase,
         health=Health.GOOD if good else Health.BAD if bad else Health.BUSY,
-        detail=_age(pod, now),
+        detail=", ".join(filter(None, (_age(pod, now), _restarts(restarts)))),
     )
+
+
+def _restarts(count: int) -> str:
+    return f"{count} restart{'s' if count > 1 else ''}" if count else ""
 
 
 def _age(body: Body, now: datetime) -> str:
     created = body["metadata"].get("creationTimestamp")
-    if not created:
-        return ""
-    seconds = max(0, int((now - datetime.fromisoformat(created)).total_seconds()))
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
+    return age_of(str(created), now) if created else ""

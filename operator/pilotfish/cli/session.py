@@ -1,0 +1,109 @@
+"""A connection for the length of one command. The cluster's client is loaded here and nowhere before.
+
+Decides nothing about a ModelDeployment.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import typer
+
+from pilotfish.api.base import API_VERSION, KIND
+from pilotfish.cli.terminal import fail
+from pilotfish.core import Observed
+from pilotfish.core.objects import Body, ObjectRef
+from pilotfish.ports import Cluster, ClusterError
+
+FIELD_MANAGER = "pilotfish-cli"
+"""Owner of what a person writes with these commands; never the operator's."""
+
+T = TypeVar("T")
+
+
+class Editable(Cluster, Protocol):
+    """A cluster in which a person may change their own object."""
+
+    async def patch(self, ref: ObjectRef, patch: Mapping[str, Any], *, manager: str) -> Body:
+        """Merge the patch into the object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the command looks, as the user said it."""
+
+    namespace: str | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """An open connection and the one ModelDeployment that the command is about."""
+
+    cluster: Editable
+    namespace: str
+    name: str
+
+    @property
+    def ref(self) -> ObjectRef:
+        """The ModelDeployment."""
+        return ObjectRef(api_version=API_VERSION, kind=KIND, namespace=self.namespace, name=self.name)
+
+    async def look(self) -> Observed:
+        """The object with everything that carries its label; ends the command when there is no such object."""
+        from pilotfish.adapters.observe import read  # noqa: PLC0415 - see open_cluster
+
+        reading = await read(self.cluster, namespace=self.namespace, name=self.name)
+        if reading is None:
+            self._fail_missing()
+        return reading.observed()
+
+    async def read(self) -> Body:
+        """The object alone; ends the command when there is none."""
+        body = await self.cluster.get(self.ref)
+        if body is None:
+            self._fail_missing()
+        return body
+
+    async def write(self, patch: Mapping[str, Any]) -> Body:
+        """Merge the patch into the object, in the name of the person who runs the command."""
+        return await self.cluster.patch(self.ref, patch, manager=FIELD_MANAGER)
+
+    def _fail_missing(self) -> NoReturn:
+        fail(f'ModelDeployment "{self.name}" does not exist in namespace "{self.namespace}"')
+
+
+@asynccontextmanager
+async def open_cluster(place: Place) -> AsyncIterator[tuple[Editable, str]]:
+    """The cluster and the namespace. Raises adapters.connection.NoCluster."""
+    # Commands without a cluster must start fast and run where no client is installed.
+    from pilotfish.adapters.connection import connect, default_namespace  # noqa: PLC0415
+    from pilotfish.adapters.kube import KubeCluster  # noqa: PLC0415
+
+    config = place.kubeconfig or Path.home() / ".kube" / "config"
+    namespace = place.namespace or default_namespace(kubeconfig=config, context=place.context)
+    cluster = KubeCluster(await connect(kubeconfig=config, context=place.context))
+    try:
+        yield cluster, namespace
+    finally:
+        await cluster.close()
+
+
+def run(place: Place, name: str, command: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
+    """The command with an open session; what goes wrong on the way to the cluster is one sentence and exit code 1."""
+    from pilotfish.adapters.connection import NoCluster  # noqa: PLC0415 - see open_cluster
+
+    async def in_session() -> T:
+        async with open_cluster(place) as (cluster, namespace):
+            return await command(Session(cluster=cluster, namespace=namespace, name=name))
+
+    try:
+        return asyncio.run(in_session())
+    except (NoCluster, ClusterError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

@@ -1,0 +1,26 @@
+"""What the commands share: options, the two streams, and how one ends that cannot go on."""
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+Name = Annotated[str, typer.Argument(help="The ModelDeployment.")]
+Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: that of the kubeconfig's context.")]
+Kubeconfig = Annotated[Path | None, typer.Option(envvar="KUBECONFIG", help="Default: ~/.kube/config.")]
+Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig.")]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line or several, as they are."""
+    out.print(text, markup=False)
+
+
+def fail(sentence: str) -> NoReturn:
+    """One sentence and exit code 1."""
+    err.print(f"error: {sentence}", markup=False)
+    raise typer.Exit(1)
