@@ -82,7 +82,7 @@ def read_answer(status: int, body: bytes) -> QueryAnswer:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         answer = None
-    if not isinstance(answer, dict) or answer.get("status") not in {"success", "error"}:
+    if not isinstance(answer, dict) or answer.get("status") not in ("success", "error"):
         return QueryAnswer(error=f"Prometheus: HTTP {status} that is no answer of its API")
     if status != _OK or answer["status"] != "success":
         said = " ".join(str(answer.get("error") or f"HTTP {status}").split())[:_LONGEST_SENTENCE]
@@ -93,7 +93,7 @@ def read_answer(status: int, body: bytes) -> QueryAnswer:
         return _number(result)
     if kind == "vector" and isinstance(result, list):
         return _only(result)
-    if kind in {"matrix", "string"}:
+    if kind in ("matrix", "string"):
         return QueryAnswer(error=f"the query returns a {kind}; write one that returns one number")
     return QueryAnswer(error=f"Prometheus: HTTP {status} that is no answer of its API")
 
