@@ -25,6 +25,7 @@ from pilotfish.resources import (
     make_headless_service,
     make_job,
     make_pod_disruption_budget,
+    make_refresh_job,
     make_service,
     make_store_claim,
     make_verify_job,
@@ -96,6 +97,7 @@ def render(spec_name, *, backend="onnxruntime"):
         "config-map": config_map,
         "headless": headless,
         "verify-job": make_verify_job(OWNER, verify_intent(record, spec), POLICY),
+        "refresh-job": make_refresh_job(OWNER, spec.model, POLICY),
         "deployment": with_scale(deployment, replicas=spec.serving.replicas, progress_deadline="10m"),
         "service": make_service(OWNER, stable=revision, pointed=revision, protocols=spec.serving.protocols),
         "budget": make_pod_disruption_budget(OWNER, revision=revision, min_available=1),
@@ -160,6 +162,29 @@ def test_the_verification_job_sees_no_credentials_and_changes_nothing_in_the_sto
     assert not any("secret" in volume for volume in pod["volumes"])
     assert container["image"] == POLICY.images.optimizer
     assert names.RECIPE_LABEL not in body["metadata"]["labels"]
+
+
+def test_the_refresh_job_sees_the_source_and_its_credentials_and_no_samples():
+    body = render("everything")["refresh-job"]
+    pod = body["spec"]["template"]["spec"]
+    (look,) = pod["containers"]
+    assert {m["name"] for m in look["volumeMounts"]} == {"store", "work", "tmp", "source", "credentials"}
+    assert {v["name"] for v in pod["volumes"]} == {m["name"] for m in look["volumeMounts"]}
+    assert look["command"] == ["pilotfish-job", "refresh"]
+    assert (body["spec"]["backoffLimit"], body["spec"]["activeDeadlineSeconds"]) == (1, 1800)
+    assert names.REVISION_LABEL not in body["metadata"]["labels"]
+
+
+def test_a_look_for_something_else_has_another_hash():
+    models = [
+        {"uri": "s3://models/a"},
+        {"uri": "s3://models/b"},
+        {"uri": "s3://models/a", "credentials": {"secretName": "keys"}},
+    ]
+    looks = [make_refresh_job(OWNER, make_spec({"model": model}).model, POLICY) for model in models]
+    assert len({look["metadata"]["annotations"][names.INPUT_HASH] for look in looks}) == len(models)
+    often = {"uri": "s3://models/a", "digest": "sha256:" + "0" * 64, "refresh": {"interval": "5m"}}
+    assert make_refresh_job(OWNER, make_spec({"model": often}).model, POLICY) == looks[0]
 
 
 def test_the_verification_job_has_time_for_every_pod_and_an_end():
