@@ -54,8 +54,7 @@ def decimal(value: Fraction, digits: int) -> str:
         context.prec = digits
         rounded = Decimal(value.numerator) / Decimal(value.denominator)
         if digits <= rounded.adjusted() in _PLAIN:
-            context.prec = rounded.adjusted() + 1
-            rounded = Decimal(value.numerator) / Decimal(value.denominator)
+            return str(round(value))
         short = rounded.normalize()
     return format(short, "f") if not short or short.adjusted() in _PLAIN else str(short).replace("E", "e")
 
