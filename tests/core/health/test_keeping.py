@@ -1,6 +1,7 @@
 """Which samples stay: a window is always covered, room is bounded, no restart is lost."""
 
 from datetime import timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,8 +71,7 @@ def test_no_count_is_lost(steps):
 
 
 def counted(series):
-    pairs = zip(series, series[1:], strict=False)
-    return sum(b.success - a.success if b.success >= a.success else b.success for a, b in pairs)
+    return sum(b.success - a.success if b.success >= a.success else b.success for a, b in pairwise(series))
 
 
 def test_the_longest_window_is_bounded():
