@@ -17,7 +17,7 @@ from pilotfish.controller.keys import Key
 from pilotfish.controller.reconcile import Reconciler
 from pilotfish.core import plan
 from pilotfish.core.objects import condition_is_true
-from support.builders import POLICY, make_result
+from support.builders import POLICY, make_result, make_verification
 from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
 from support.status_check import check_status
 
@@ -73,7 +73,8 @@ class Kubelet:
 
     def finish(self, pod, message):
         ended = {"exitCode": 0, "message": message, "reason": "Completed"}
-        self.say(pod, phase="Succeeded", containerStatuses=[_status("optimize", {"terminated": ended})])
+        (container,) = pod.spec.containers
+        self.say(pod, phase="Succeeded", containerStatuses=[_status(container.name, {"terminated": ended})])
 
     def make_ready(self, pod):
         ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
@@ -126,6 +127,12 @@ async def test_a_rollout_comes_to_rest_without_a_write(cluster, namespace, kubel
     assert made.deletes == ()
     for pod in pods:
         kubelet.make_ready(pod)
+
+    (verify_pod,) = await until(reconcile, lambda: kubelet.pods("verify"))
+    made, body = await next_plan()
+    assert (made.applies, made.deletes) == ((), ()), "the Job that runs is left alone"
+    assert not condition_is_true(body, "Ready"), "no traffic before it passes"
+    kubelet.finish(verify_pod, make_verification().to_json())
 
     async def ready():
         _, body = await next_plan()

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from pilotfish.api.job_input import JOB_ENV
+from pilotfish.api.job_input import JOB_ENV, VERIFY_ENV
 from pilotfish.api.report import TerminationMessage
 from pilotfish.api.termination import encode_termination_message
-from pilotfish.names import COMPONENT_LABEL, MANAGED_BY
+from pilotfish.names import COMPONENT_LABEL, MANAGED_BY, REVISION_LABEL
 from pilotfish.ports import ClusterError
-from support.builders import make_result
+from support.builders import make_result, make_verification
 
 Result = Callable[[Mapping[str, Any]], TerminationMessage]
 POLL = 0.1
@@ -26,15 +26,24 @@ def succeed(job: Mapping[str, Any]) -> TerminationMessage:
     return make_result(job["recipeKey"])
 
 
+def agree(order: Mapping[str, Any]) -> TerminationMessage:
+    """Every loaded server answers like the original."""
+    return make_verification()
+
+
 class Kubelet:
     """Plays the pods of one namespace."""
 
-    def __init__(self, cluster: Any, namespace: str, *, result: Result = succeed, serve: bool = True) -> None:
+    def __init__(
+        self, cluster: Any, namespace: str, *, result: Result = succeed, verify: Result = agree, serve: bool = True
+    ) -> None:
         self.cluster = cluster
         self.namespace = namespace
         self.result = result
+        self.verify = verify
         self.serve = serve
         self.jobs_run: list[str] = []
+        self.verified: list[str] = []
 
     async def play(self) -> None:
         """One look at all pods."""
@@ -44,7 +53,8 @@ class Kubelet:
             if pod.get("status", {}).get("phase") != "Pending":
                 continue
             component = pod["metadata"]["labels"][COMPONENT_LABEL]
-            status = self._ended(pod) if component == "optimize" else self._ready(pod) if self.serve else None
+            plays = {"optimize": self._optimized, "verify": self._verified}.get(component)
+            status = plays(pod) if plays is not None else self._ready(pod) if self.serve else None
             if status is not None:
                 await self._write(pod, status)
 
@@ -60,18 +70,15 @@ class Kubelet:
         except ClusterError:
             return  # it changed meanwhile: the next look sees it as it is
 
-    def _ended(self, pod: Mapping[str, Any]) -> dict[str, Any]:
-        (container,) = pod["spec"]["containers"]
-        job = json.loads(next(entry["value"] for entry in container["env"] if entry["name"] == JOB_ENV))
-        told = self.result(job)
-        code = 0 if told.outcome.value == "Succeeded" else 10
+    def _optimized(self, pod: Mapping[str, Any]) -> dict[str, Any]:
+        job = _told(pod, JOB_ENV)
         self.jobs_run.append(job["revision"])
-        ended = {"exitCode": code, "finishedAt": _now(), "message": encode_termination_message(told)}
-        return {
-            "phase": "Succeeded" if code == 0 else "Failed",
-            "initContainerStatuses": [_container("fetch", {"terminated": {"exitCode": 0, "finishedAt": _now()}})],
-            "containerStatuses": [_container(container["name"], {"terminated": ended})],
-        }
+        fetched = _container("fetch", {"terminated": {"exitCode": 0, "finishedAt": _now()}})
+        return {**_ended(pod, self.result(job)), "initContainerStatuses": [fetched]}
+
+    def _verified(self, pod: Mapping[str, Any]) -> dict[str, Any]:
+        self.verified.append(pod["metadata"]["labels"][REVISION_LABEL])
+        return _ended(pod, self.verify(_told(pod, VERIFY_ENV)))
 
     def _ready(self, pod: Mapping[str, Any]) -> dict[str, Any]:
         conditions = [
@@ -101,6 +108,24 @@ async def playing_kubelet(cluster: Any, namespace: str, **how: Any) -> AsyncIter
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def _told(pod: Mapping[str, Any], variable: str) -> dict[str, Any]:
+    (container,) = pod["spec"]["containers"]
+    told: dict[str, Any] = json.loads(next(e["value"] for e in container["env"] if e["name"] == variable))
+    return told
+
+
+def _ended(pod: Mapping[str, Any], told: TerminationMessage) -> dict[str, Any]:
+    """What the only container left: a failure of the user's making ends with 10, one of verifying with 1."""
+    codes = {"Succeeded": 0, "ArtifactReused": 0, "VerificationError": 1}
+    code = codes.get(told.reason.value, 10)
+    ended = {"exitCode": code, "finishedAt": _now(), "message": encode_termination_message(told)}
+    (container,) = pod["spec"]["containers"]
+    return {
+        "phase": "Succeeded" if code == 0 else "Failed",
+        "containerStatuses": [_container(container["name"], {"terminated": ended})],
+    }
 
 
 def _container(name: str, state: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ UNLOADABLE = "unloadable"  # the Job goes well, Triton cannot load what it made
 DAMAGED = "damaged"  # the Job goes well, the artifact in the store is not what it was
 SLOW = "slow"  # Triton never gets ready
 WRONG = "wrong"  # the loaded server answers otherwise than the original
+UNASKED = "unasked"  # the loaded server does not answer the verification
 
 
 @dataclass(slots=True)
@@ -194,8 +195,9 @@ class Neighbours:
             return
         if missing and status["phase"] == "Pending":
             state = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
-            status["initContainerStatuses"] = [
-                {"name": pod["spec"]["initContainers"][0]["name"], "image": missing[0], "ready": False, "state": state}
+            first = "initContainers" if "initContainers" in pod["spec"] else "containers"
+            status[first.replace("ainers", "ainerStatuses")] = [
+                {"name": pod["spec"][first][0]["name"], "image": missing[0], "ready": False, "state": state}
             ]
             return
         if status["phase"] == "Pending":
@@ -219,7 +221,7 @@ class Neighbours:
             end(pod, "optimize", code=1, message="")
         elif behaviour == SILENT:
             end(pod, "optimize", code=0, message="")
-        elif behaviour in {GOOD, FLAKY, UNLOADABLE, DAMAGED, SLOW, WRONG, ERRING, SLUGGISH}:
+        elif behaviour in {GOOD, FLAKY, UNLOADABLE, DAMAGED, SLOW, WRONG, UNASKED, ERRING, SLUGGISH}:
             end(pod, "optimize", code=0, message=encode_termination_message(make_result(told.recipe_key)))
         else:
             failed = {"outcome": "Failed", "reason": behaviour, "message": f"{told.model.uri} cannot be used"}
@@ -227,7 +229,12 @@ class Neighbours:
             end(pod, "fetch", code=10, message=encode_termination_message(message))
 
     def _end_verifier(self, pod: dict[str, Any]) -> None:
-        wrong = self.behaviour(self._uri_of(pod)) == WRONG
+        behaviour = self.behaviour(self._uri_of(pod))
+        if behaviour == UNASKED:
+            failed = {"outcome": "Failed", "reason": "VerificationError", "message": "0 of 1 pods say they are ready"}
+            end(pod, "verify", code=1, message=encode_termination_message(TerminationMessage.model_validate(failed)))
+            return
+        wrong = behaviour == WRONG
         message = encode_termination_message(make_verification(passed=not wrong))
         end(pod, "verify", code=10 if wrong else 0, message=message)
 
