@@ -411,7 +411,6 @@ def test_what_this_version_refuses():
         "spec.serving.autoscaling",
         "spec.serving.predict",
         "spec.serving.access",
-        "spec.serving.gateway",
         "spec.serving.placement",
         "spec.rollout.verification.tolerance.metric",
         "spec.rollout.verification.tolerance.maxMetricDrop",

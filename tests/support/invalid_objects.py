@@ -470,7 +470,6 @@ NOT_AVAILABLE = (
     _refused("serving.autoscaling", {"maxReplicas": 4}),
     _refused("serving.predict", {"labels": ["cat"]}),
     _refused("serving.access", {"mode": "Internal"}),
-    _refused("serving.gateway", {"name": "public"}),
     _refused("serving.placement", {"profile": "a100"}),
     _refused("rollout.verification.tolerance.metric", "Accuracy"),
     _refused("rollout.verification.tolerance.maxMetricDrop", "0.01"),

@@ -52,6 +52,15 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ("a compound duration", {"optimization.deadline": "1h30m", "serving.batching": {"maxQueueDelay": "0.5ms"}}),
     ("preferred sizes", {"serving.batching": {"maxBatchSize": 16, "preferredSizes": [4, 16]}}),
     ("a MIG profile", {"serving.gpus": {"count": 1, "resource": "nvidia.com/mig-1g.5gb"}}),
+    ("a gateway for HTTP", {"serving.gateway": {"name": "public"}, "serving.protocols": ["HTTP"]}),
+    (
+        "a gateway for both, by host",
+        {"serving.gateway": {"name": "public", "hostnames": ["*.a.org"], "grpc": {"hostnames": ["grpc.a.org"]}}},
+    ),
+    (
+        "a gateway for both, by listener",
+        {"serving.gateway": {"name": "public", "sectionName": "web", "grpc": {"sectionName": "rpc"}}},
+    ),
     ("no pods", {"serving.replicas": 0, "serving.minAvailable": 0}),
     ("empty blocks", {"optimization": None, "serving.batching": None, "serving.replicas": None, "model.refresh": None}),
     ("arguments that are null", {"model.architecture": {"factory": "timm.create_model", "arguments": {"act": None}}}),

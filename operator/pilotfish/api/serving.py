@@ -295,8 +295,8 @@ class ServingSpec(ApiModel):
     """A plain-JSON endpoint. Example: `{labels: [cat, dog]}`."""
     access: Access | None = Field(default=None, json_schema_extra=marked(unavailable=True))
     """Who may send requests. Example: `{mode: Internal}`."""
-    gateway: Gateway | None = Field(default=None, json_schema_extra=marked(unavailable=True))
-    """Gateway API routes. Example: `{name: public, hostnames: [digits.example.org]}`."""
+    gateway: Gateway | None = None
+    """Gateway API routes. Example: `{name: public, hostnames: [a.org], grpc: {hostnames: [grpc.a.org]}}`."""
     placement: Placement | None = Field(default=None, json_schema_extra=marked(unavailable=True))
     """Where pods run. Example: `{profile: a100}`."""
     warmup: bool = True
