@@ -1,0 +1,193 @@
+"""Routes on a real API server: its schemas and defaults, a cluster that lacks them, and the operator's rights on them."""
+
+import asyncio
+import json
+
+import pytest
+import pytest_asyncio
+from testbed.kubectl import KubectlError, wait_for
+
+from pilotfish.adapters.observe import read
+from pilotfish.api.reasons import Reason
+from pilotfish.api.spec import ModelDeploymentSpec
+from pilotfish.core.observed import ROUTE_KINDS
+from pilotfish.core.rollout.routes import assigned_weights, keep_routes, routes_state, unwanted_routes
+from pilotfish.core.scope import make_scope
+from pilotfish.resources import Policy
+from support.apiserver import run_cluster, running_api_server
+from support.builders import NOW, POLICY
+from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
+from support.operator_process import install_rights, running_operator
+
+pytestmark = pytest.mark.apiserver
+
+ROUTES = Policy(images=POLICY.images, triton_version=POLICY.triton_version, gateway_api=True)
+SPEC = {
+    "model": {"uri": "s3://models/digits/v1/"},
+    "serving": {
+        "gateway": {
+            "name": "public",
+            "sectionName": "web",
+            "hostnames": ["digits.example.org"],
+            "grpc": {"hostnames": ["grpc.digits.example.org"]},
+        }
+    },
+}
+OLD, NEW = "bbbbbbbb", "cccccccc"
+GATEWAY_API_ON = ("--set", "gatewayAPI.enabled=true")
+
+
+def install_routes(kubectl):
+    """The Gateway API's CRDs, served when this returns."""
+    kubectl.run("apply", "--server-side", "-f", run_cluster("gateway-api"))
+
+    def are_served():
+        try:
+            kubectl.run("get", "httproutes,grpcroutes", "--all-namespaces")
+        except KubectlError:
+            return False
+        return True
+
+    wait_for("routes are served", are_served, seconds=60)
+
+
+@pytest.fixture(scope="module")
+def routed_server(tmp_path_factory):
+    """An API server with the Gateway API, and a kubeconfig with the rights that the chart gives the operator."""
+    with running_api_server() as kubeconfig:
+        kubectl = make_kubectl(kubeconfig)
+        install_crd(kubectl)
+        install_routes(kubectl)
+        yield kubectl, install_rights(kubectl, tmp_path_factory.mktemp("rights"), *GATEWAY_API_ON)
+
+
+@pytest.fixture
+def namespace(routed_server):
+    with fresh_namespace(routed_server[0]) as name:
+        yield name
+
+
+@pytest_asyncio.fixture
+async def operator(routed_server, namespace):
+    async with kube_cluster(routed_server[0].kubeconfig) as admin:
+        await admin.apply(make_object("digits", namespace, SPEC))
+    async with kube_cluster(routed_server[1]) as cluster:
+        yield Operator(cluster, namespace)
+
+
+class Operator:
+    """What a pass does about routes, with the operator's own rights."""
+
+    def __init__(self, cluster, namespace):
+        self.cluster, self.namespace = cluster, namespace
+
+    async def look(self):
+        reading = await read(self.cluster, namespace=self.namespace, name="digits", gateway_api=True)
+        spec = ModelDeploymentSpec.model_validate(reading.body["spec"])
+        return make_scope(reading.observed(), spec, ROUTES, NOW)
+
+    async def keep(self, weights):
+        for apply in keep_routes(await self.look(), weights):
+            metadata = {**apply.body["metadata"], **({"uid": apply.uid} if apply.uid else {})}
+            await self.cluster.apply({**apply.body, "metadata": metadata})
+
+    async def state(self, weights):
+        return routes_state(await self.look(), weights)
+
+
+def be_the_gateway(kubectl, namespace):
+    """Accept every route as it stands, as a gateway's controller does."""
+    for kind in ("httproute", "grpcroute"):
+        generation = kubectl.get(kind, "digits", namespace=namespace)["metadata"]["generation"]
+        conditions = [
+            {
+                "type": name,
+                "status": "True",
+                "reason": name,
+                "message": "",
+                "observedGeneration": generation,
+                "lastTransitionTime": "2026-01-01T12:00:00Z",
+            }
+            for name in ("Accepted", "ResolvedRefs")
+        ]
+        parent = {"parentRef": {"name": "public"}, "controllerName": "example.org/gateway", "conditions": conditions}
+        patch = json.dumps({"status": {"parents": [parent]}})
+        kubectl.run("patch", kind, "digits", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
+
+
+async def test_what_the_server_stores_is_what_we_wanted(operator):
+    """Defaults of the Gateway API must not look like a difference, or every pass would write."""
+    await operator.keep({OLD: 90, NEW: 10})
+    scope = await operator.look()
+    assert keep_routes(scope, {OLD: 90, NEW: 10}) == ()
+    assert assigned_weights(scope) == {OLD: 90, NEW: 10}
+
+
+async def test_weights_count_once_the_gateway_has_accepted_their_generation(operator, routed_server, namespace):
+    kubectl, _ = routed_server
+    weights = {OLD: 100, NEW: 0}
+    await operator.keep(weights)
+    assert (await operator.state(weights)).reason is Reason.WAITING_FOR_ROUTES
+    be_the_gateway(kubectl, namespace)
+    assert (await operator.state(weights)).ready
+    weights = {OLD: 90, NEW: 10}
+    await operator.keep(weights)
+    assert "has not taken over the present" in (await operator.state(weights)).message
+    be_the_gateway(kubectl, namespace)
+    assert (await operator.state(weights)).ready
+
+
+async def test_ta12_ta21_a_backend_that_somebody_added_goes(operator, routed_server, namespace):
+    kubectl, _ = routed_server
+    await operator.keep({OLD: 100})
+    added = [{"op": "add", "path": "/spec/rules/0/backendRefs/-", "value": {"name": "mine", "port": 80}}]
+    kubectl.run("patch", "httproute", "digits", "-n", namespace, "--type=json", "-p", json.dumps(added))
+    assert assigned_weights(await operator.look()) is None
+    await operator.keep({OLD: 100})
+    assert assigned_weights(await operator.look()) == {OLD: 100}
+    assert keep_routes(await operator.look(), {OLD: 100}) == ()
+
+
+async def test_a_revision_leaves_in_three_steps(operator, routed_server, namespace):
+    """No weight, no backend, no Service: each only after the gateway has accepted the one before."""
+    kubectl, _ = routed_server
+    kept = frozenset({NEW})
+    await operator.keep({OLD: 0, NEW: 100})
+    be_the_gateway(kubectl, namespace)
+    assert unwanted_routes(await operator.look(), kept) == ()
+    await operator.keep({NEW: 100})
+    assert unwanted_routes(await operator.look(), kept) == ()
+    be_the_gateway(kubectl, namespace)
+    (service,) = unwanted_routes(await operator.look(), kept)
+    assert service["metadata"]["name"] == f"digits-{OLD}-route"
+
+
+async def test_a_cluster_may_lack_the_gateway_api_and_get_it_later(tmp_path):
+    with running_api_server() as kubeconfig:
+        kubectl = make_kubectl(kubeconfig)
+        install_crd(kubectl)
+        account = install_rights(kubectl, tmp_path, *GATEWAY_API_ON)
+        with fresh_namespace(kubectl) as namespace, running_operator(account, gateway_api=True) as operator:
+            async with kube_cluster(account) as cluster:
+                await _create(kubeconfig, namespace)
+                reading = await read(cluster, namespace=namespace, name="digits", gateway_api=True)
+                assert reading.unserved == {kind for _, kind in ROUTE_KINDS}
+                # The operator works on: a model is optimized whatever becomes of its routes.
+                await _until_a_job(cluster, namespace)
+                install_routes(kubectl)
+                reading = await read(cluster, namespace=namespace, name="digits", gateway_api=True)
+                assert reading.unserved == frozenset()
+            assert operator.stop() == 0
+
+
+async def _create(kubeconfig, namespace):
+    async with kube_cluster(kubeconfig) as admin:
+        await admin.apply(make_object("digits", namespace, SPEC))
+
+
+async def _until_a_job(cluster, namespace):
+    async with asyncio.timeout(60):
+        while not await cluster.list(  # noqa: ASYNC110 - what another process does is polled
+            api_version="batch/v1", kind="Job", namespace=namespace, labels={"pilotfish.dev/name": "digits"}
+        ):
+            await asyncio.sleep(0.1)
