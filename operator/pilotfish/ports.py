@@ -3,9 +3,9 @@
 Both `adapters.kube.KubeCluster` and the fake of the tests pass the same suite (tests/adapters).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from pilotfish.core.health.samples import QueryAnswer, Sample, ShadowCounters
 from pilotfish.core.objects import Body, ObjectRef
@@ -124,5 +124,10 @@ class Queries(Protocol):
 class RoomReader(Protocol):
     """What the scheduler could still give."""
 
-    async def __call__(self, *, namespace: str, resource: str) -> Room | None:
-        """Room for pods of a namespace that ask for a GPU resource; None where the operator may not look."""
+    async def __call__(
+        self, *, namespace: str, resource: str, tolerations: Sequence[Mapping[str, Any]] = ()
+    ) -> Room | None:
+        """Room for pods of a namespace that ask for a GPU resource and have these tolerations.
+
+        None where the operator may not look. Raises ClusterError.
+        """

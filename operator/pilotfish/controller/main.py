@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from pilotfish.adapters.connection import NoCluster, connect, credentials_of
 from pilotfish.adapters.kube import KubeCluster, SystemClock
 from pilotfish.adapters.prometheus import make_queries
+from pilotfish.adapters.room import read_room
 from pilotfish.adapters.triton_metrics import TritonMetrics
 from pilotfish.controller import handlers, watching
 from pilotfish.controller.fence import FencedCluster
@@ -68,7 +70,12 @@ class Operator:
             clock=self._clock,
             policy=settings.policy(),
             plan=plan,
-            measurements=Measurements(clock=self._clock, metrics=self._metrics, queries=self._queries),
+            measurements=Measurements(
+                clock=self._clock,
+                metrics=self._metrics,
+                queries=self._queries,
+                room=partial(read_room, self._cluster),
+            ),
         )
         self._sweep = Sweep(
             cluster=self._cluster,

@@ -134,7 +134,7 @@ class Measurements:
             return
         memory.room_tried = now
         try:
-            memory.room = await self._room(namespace=namespace, resource=wanted.room)
+            memory.room = await self._room(namespace=namespace, resource=wanted.room, tolerations=wanted.tolerations)
             memory.room_read = now
         except ClusterError as error:
             log.warning("cannot see what room there is", error=str(error))

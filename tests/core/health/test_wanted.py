@@ -214,6 +214,21 @@ def replace_action(status):
     return {**status, "rollout": {**status["rollout"], "lastActionId": "1"}}
 
 
+def test_room_is_for_pods_with_the_tolerations_that_pods_really_get():
+    def pod(uid, key, **more):
+        return {**make_pod(uid, "old", **more), "spec": {"tolerations": [{"key": key}]} if key else {}}
+
+    pods = (
+        pod("a", "older", creationTimestamp="2026-01-01T00:00:01Z"),
+        pod("b", "added", creationTimestamp="2026-01-01T00:00:02Z"),
+        pod("c", "job", component="optimize", creationTimestamp="2026-01-01T00:00:03Z"),
+    )
+    for stage in (None, "Stepping"):
+        assert look(*pods, spec=ON_GPU, status=make_status(stage)).tolerations == ({"key": "added"},)
+    assert look(pod("a", None), spec=ON_GPU, status=make_status(None)).tolerations == ()
+    assert look(*pods, status=make_status("Stepping")).tolerations == ()
+
+
 def test_without_gpus_no_room_is_looked_for():
     assert look(status=make_status("Starting")).room is None
     assert replace(look(spec=ON_GPU, status=make_status("Starting")), room=None) == Wanted()

@@ -3,9 +3,10 @@
 Outside a rollout nothing is wanted, and then nothing is opened.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from pilotfish import names
 from pilotfish.api.base import parse_duration
@@ -53,6 +54,8 @@ class Wanted:
     """The pod that compares answers."""
     room: str | None = None
     """The GPU resource to find room for."""
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    """Of the pods that need it, with those that the cluster has added to the ones that there are."""
     interval: timedelta = timedelta(seconds=15)
     """Between two measurements that are judged."""
     window: timedelta = timedelta(minutes=1)
@@ -78,7 +81,7 @@ def wanted_measurements(observed: Observed) -> Wanted:
     rollout = status.rollout or RolloutStatus()
     room = _room(spec, status, rollout)
     if rollout.stage not in TAKING_REQUESTS or rollout.revision is None:
-        return Wanted(room=room)
+        return Wanted(room=room, tolerations=_tolerations(observed) if room else ())
     stable = status.stable_revision.hash if status.stable_revision else None
     revisions = dict.fromkeys(revision for revision in (stable, rollout.revision) if revision)
     pods = [pod for revision in revisions for pod in observed.pods_of_revision(revision)]
@@ -97,6 +100,7 @@ def wanted_measurements(observed: Observed) -> Wanted:
         },
         shadow=_shadow(observed, rollout.revision),
         room=room,
+        tolerations=_tolerations(observed) if room else (),
         interval=parse_duration(judged.interval),
         window=parse_duration(judged.window),
         is_urgent=_has_new_action(spec, rollout) and _verb(spec) == ActionVerb.ABORT,
@@ -116,6 +120,16 @@ def _room(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, rollout: Rol
     gpus = spec.serving.gpus
     has_candidate = rollout.stage is not None or _is_new(spec, status, rollout)
     return gpus.resource if gpus.count > 0 and rollout.stage in NEEDING_ROOM and has_candidate else None
+
+
+def _tolerations(observed: Observed) -> tuple[Mapping[str, Any], ...]:
+    """Of the newest Triton pod; before there is one, nothing is known of what the cluster would add."""
+    pods = [pod for pod in observed.pods if label_of(pod, names.COMPONENT_LABEL) == names.Component.TRITON]
+    return tuple(_newest_first(pods)[0].get("spec", {}).get("tolerations") or ()) if pods else ()
+
+
+def _newest_first(pods: Iterable[Body]) -> list[Body]:
+    return sorted(pods, key=lambda p: (p["metadata"].get("creationTimestamp", ""), p["metadata"]["uid"]), reverse=True)
 
 
 def _is_new(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, rollout: RolloutStatus) -> bool:
