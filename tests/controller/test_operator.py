@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from pilotfish.api.report import TerminationMessage
 from pilotfish.cli.main import app
 from pilotfish.core.objects import condition_of, ref_of
-from pilotfish.names import MANAGED_BY
+from pilotfish.names import MANAGED_BY, REVISION_LABEL
 from pilotfish.ports import ObjectRef
-from support.builders import make_result
+from support.builders import make_result, make_verification
 from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
 from support.kubelet import playing_kubelet
 from support.operator_process import NAMESPACE, install_rights, running_operator
@@ -181,6 +181,26 @@ async def test_a_failed_model_says_why_and_a_corrected_one_recovers(cluster, acc
             await until("Ready says UnsafeModel", has_failed)
             await cluster.apply(make_object("digits", namespace))
             await wait_ready(cluster, namespace)
+
+
+async def test_an_update_that_answers_otherwise_gets_no_traffic(cluster, account, namespace):
+    async with playing_kubelet(cluster, namespace) as kubelet:
+        with running_operator(account):
+            await cluster.apply(make_object("digits", namespace))
+            first = (await wait_ready(cluster, namespace))["status"]["stableRevision"]["hash"]
+            kubelet.verify = lambda _: make_verification(passed=False)
+            await cluster.apply(make_object("digits", namespace, NEXT))
+
+            async def is_aborted():
+                status = (await cluster.get(ref_of(make_object("digits", namespace))))["status"]
+                return status.get("rollout", {}).get("aborted")
+
+            aborted = await until("the rollout is given up", is_aborted)
+            assert (aborted["reason"], aborted["revision"]) == ("VerificationFailed", kubelet.verified[-1])
+            assert "relative error 0.31" in aborted["message"]
+            assert kubelet.verified == [first, aborted["revision"]]
+            service = (await children(cluster, namespace))["Service/digits"]
+            assert service["spec"]["selector"][REVISION_LABEL] == first
 
 
 async def test_what_somebody_deletes_comes_back(cluster, account, namespace):
