@@ -103,7 +103,7 @@ def judge(
     status = previous if previous is not None and previous.started_at == began else _fresh(began)
     enforced = tuple(name for name, mode in names_of(analysis.checks, shadow) if mode is CheckMode.ENFORCE)
     rules = Rules(analysis=analysis, enforced=enforced, baking=baking)
-    if now >= _due(status, analysis, health, since):
+    if now >= _due(status, analysis, health, since, now):
         length = parse_duration(analysis.window)
         scene = Scene(
             candidate=look(health, candidate, since=since, length=length, now=now),
@@ -118,7 +118,7 @@ def judge(
         )
         status = _measured(status, scene, rules, shadow, now)
     decision, reason, message = _decide(status, rules)
-    due = _due(status, analysis, health, since)
+    due = _due(status, analysis, health, since, now)
     opens = due - parse_duration(analysis.window)
     wake = opens if now < opens else due
     return Judgement(status=status, decision=decision, reason=reason, message=message, wake=wake)
@@ -128,12 +128,15 @@ def _fresh(began: str) -> AnalysisStatus:
     return AnalysisStatus(verdict=Verdict.NOT_RUN, started_at=began)
 
 
-def _due(status: AnalysisStatus, analysis: Analysis, health: Health, since: datetime) -> datetime:
-    """When to measure next: not before a full window was looked at, since `since` and since the looking began."""
-    length = parse_duration(analysis.window)
-    measured = _moment(status.measured_at)
-    due = since + length if measured is None else measured + parse_duration(analysis.interval)
-    return due if health.since is None else max(due, health.since + length)
+def _due(status: AnalysisStatus, analysis: Analysis, health: Health, since: datetime, now: datetime) -> datetime:
+    """When to measure next: not before a full window was looked at, since `since` and since the looking began.
+
+    A clock that was set back leaves times in the future: nobody waits for those.
+    """
+    length, interval = parse_duration(analysis.window), parse_duration(analysis.interval)
+    measured = _moment(status.measured_at, latest=now + interval)
+    due = since + length if measured is None else measured + interval
+    return due if health.since is None or health.since > now else max(due, health.since + length)
 
 
 def _measured(
@@ -181,7 +184,7 @@ def _fold(before: CheckStatus | None, found: Measurement, on_no_data: OnNoData) 
 def _no_data_since(before: AnalysisStatus, enforced: Iterable[CheckStatus], rules: Rules, now: datetime) -> str | None:
     """Kept through errors, else errors in between would put the deadline off for ever."""
     verdicts = {rules.counts_as(check.verdict) for check in enforced}
-    known = before.no_data_since if _moment(before.no_data_since) is not None else None
+    known = before.no_data_since if _moment(before.no_data_since, latest=now) is not None else None
     if verdicts & _LACKING:
         return known or timestamp(now)
     return known if Verdict.ERROR in verdicts else None
@@ -246,10 +249,10 @@ def _out_of_time(status: AnalysisStatus, rules: Rules) -> tuple[Reason, str] | N
     return reason, f"{told} (for {span(deadline)}, noDataDeadline)"
 
 
-def _moment(text: str | None) -> datetime | None:
-    """An aware time of the status; None for anything else."""
+def _moment(text: str | None, *, latest: datetime | None = None) -> datetime | None:
+    """An aware time of the status, not after `latest`; None for anything else."""
     try:
         found = datetime.fromisoformat(text or "")
     except ValueError:
         return None
-    return found if found.tzinfo is not None else None
+    return found if found.tzinfo is not None and (latest is None or found <= latest) else None
