@@ -26,6 +26,9 @@ from pilotfish.resources import (
 )
 from support.builders import NOW, OWNER, POLICY, UID, make_artifact, make_model_deployment, make_result, make_signature
 from support.builders import make_spec as read_spec
+from support.neighbours import UNASKED, WRONG
+from support.specs import make_wanted, uri
+from support.world import World
 
 PASSED = TerminationMessage(
     outcome="Succeeded",
@@ -313,3 +316,43 @@ def test_it_belongs_to_its_owner_alone():
     stranger = {**case.job["metadata"]["ownerReferences"][0], "uid": UID.replace("1", "9")}
     case.job["metadata"]["ownerReferences"] = [stranger]
     assert case.advance().verdict is None
+
+
+class TestInTheWorld:
+    """The same over many passes, with what the status remembers."""
+
+    @pytest.fixture
+    def world(self):
+        made = World()
+        made.submit(make_wanted("v1"))
+        made.settle()
+        return made
+
+    def update(self, world, behaviour):
+        before = len(world.cluster.effects)
+        world.around.models[uri("v2")] = behaviour
+        world.submit(make_wanted("v2"))
+        world.settle()
+        made = [e for e in world.cluster.effects[before:] if e.kind == "Job" and e.name.endswith("-verify")]
+        assert [e.verb for e in made] == ["apply", "delete"] * (len(made) // 2) + ["apply"] * (len(made) % 2)
+        return sum(e.verb == "apply" for e in made)
+
+    def test_ta18_no_traffic_before_one_inference_was_answered(self, world):
+        stable = world.status["stableRevision"]["hash"]
+        assert self.update(world, UNASKED) == MOST_ERRORS
+        assert world.status["stableRevision"]["hash"] == stable
+        assert world.status["rollout"]["aborted"]["reason"] == "VerificationError"
+        assert "0 of 1 pods say they are ready" in world.status["rollout"]["aborted"]["message"]
+
+    def test_a_wrong_model_is_verified_once(self, world):
+        stable = world.status["stableRevision"]["hash"]
+        assert self.update(world, WRONG) == 1
+        assert world.status["stableRevision"]["hash"] == stable
+        assert world.status["rollout"]["aborted"]["reason"] == "VerificationFailed"
+
+    def test_going_back_asks_no_pod_again(self, world):
+        assert self.update(world, WRONG) == 1
+        before = len(world.cluster.effects)
+        world.submit(make_wanted("v1"))
+        world.settle()
+        assert not [e for e in world.cluster.effects[before:] if e.kind == "Job" and e.verb == "apply"]
