@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from pilotfish.cli.render import draw
-from pilotfish.cli.view import Health, make_view
+from pilotfish.cli.tree import Health
+from pilotfish.cli.view import make_view
 from support.builders import NOW
 from support.neighbours import UNLOADABLE
 from support.specs import make_wanted, uri
@@ -53,6 +54,18 @@ def test_when_it_serves(world):
     assert find(view, "Deployment/").state == "1/1 ready"
     assert any(node.title.startswith("Pod/") for _, node in flat(find(view, "Deployment/")))
     assert find(view, "http").detail.startswith("http://digits.team")
+
+
+def test_restarts_of_a_pod_are_counted(world):
+    world.settle()
+    (pod,) = (p for p in world.cluster.find("Pod") if p["metadata"]["labels"]["pilotfish.dev/component"] == "triton")
+
+    def restart(body):
+        body["status"]["containerStatuses"] = [{"name": "triton", "restartCount": 2, "state": {"running": {}}}]
+
+    world.cluster.change_now("Pod", pod["metadata"]["name"], restart)
+    found = find(make_view(world.observed(), NOW), f"Pod/{pod['metadata']['name']}")
+    assert found.detail.endswith(", 2 restarts")
 
 
 def test_a_bad_update_shows_both_revisions_and_why(world):
