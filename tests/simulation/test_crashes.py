@@ -8,7 +8,16 @@ from support.neighbours import UNLOADABLE
 from support.specs import make_wanted, uri
 from support.world import Crash, World
 
-_CHANGES = {"pilotfish.dev/verifies", "uid", "resourceVersion", "creationTimestamp", "lastTransitionTime", "lastUpdateTime", "since", "at"}
+_CHANGES = {
+    "pilotfish.dev/verifies",
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "lastTransitionTime",
+    "lastUpdateTime",
+    "since",
+    "at",
+}
 _TIMES = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\S*")
 
 WORKLOADS = {

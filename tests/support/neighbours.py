@@ -4,9 +4,11 @@ They know of Kubernetes what the operator looks at: conditions, counters, contai
 here sleeps or is random; the world decides who steps when.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pilotfish import names
@@ -15,7 +17,7 @@ from pilotfish.api.report import TerminationMessage
 from pilotfish.api.termination import encode_termination_message
 from support.builders import OWNER, make_result, make_verification
 from support.fake_cluster import FakeCluster
-from support.pod_states import bind, crash, end, leave_pending, set_condition
+from support.pod_states import bind, crash, end, leave_pending, serve, set_condition
 from support.traffic import ERRING, SLUGGISH
 
 LABELS = {names.NAME_LABEL: OWNER.name}
@@ -28,6 +30,7 @@ DAMAGED = "damaged"  # the Job goes well, the artifact in the store is not what 
 SLOW = "slow"  # Triton never gets ready
 WRONG = "wrong"  # the loaded server answers otherwise than the original
 UNASKED = "unasked"  # the loaded server does not answer the verification
+_NEVER_READY = frozenset({UNLOADABLE, DAMAGED, SLOW})
 
 
 @dataclass(slots=True)
@@ -39,6 +42,10 @@ class Surroundings:
     missing_images: set[str] = field(default_factory=set)
     missing_secrets: set[str] = field(default_factory=set)
     quota_exceeded: bool = False
+    load: timedelta = timedelta()
+    """From the start of a pod until it can be ready."""
+    grace: timedelta = timedelta()
+    """How long a pod that leaves holds its place."""
 
 
 @dataclass(slots=True)
@@ -52,6 +59,16 @@ class Neighbours:
     def steps(self) -> tuple[Callable[[], None], ...]:
         """One step of each, in the order of their work."""
         return (self.control_jobs, self.control_deployments, self.schedule, self.run_pods)
+
+    def due(self) -> datetime | None:
+        """When time alone lets one of them act."""
+        moments = []
+        for pod in self.cluster.find("Pod", {names.COMPONENT_LABEL: "triton"}):
+            if is_leaving(pod):
+                moments.append(datetime.fromisoformat(pod["metadata"]["deletionTimestamp"]))
+            elif _phase(pod) == "Running" and not _is_true(pod, "Ready") and self.behaviour_of(pod) not in _NEVER_READY:
+                moments.append(_started(pod) + self.around.load)
+        return min((moment for moment in moments if moment > self.now()), default=None)
 
     # Job controller
 
@@ -88,9 +105,8 @@ class Neighbours:
     def control_deployments(self) -> None:
         for deployment in self.cluster.find("Deployment", LABELS):
             current = self._replica_set(deployment)
-            own = [p for p in self.cluster.find("Pod") if _owned_by(p, current)]
-            self._replace_failed(own)
-            self._scale(deployment, current, own)
+            self._replace_failed(current)
+            self._scale(deployment, current)
             self._count(deployment, current)
 
     def _replica_set(self, deployment: dict[str, Any]) -> dict[str, Any]:
@@ -107,24 +123,39 @@ class Neighbours:
         }
         return self.cluster.create_now({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": meta, "spec": {}})
 
-    def _replace_failed(self, pods: list[dict[str, Any]]) -> None:
-        for pod in pods:
+    def _replace_failed(self, current: dict[str, Any]) -> None:
+        for pod in self._pods(current):
             if _phase(pod) == "Failed":
                 self.cluster.remove_now("Pod", pod["metadata"]["name"])
 
-    def _scale(self, deployment: dict[str, Any], current: dict[str, Any], own: list[dict[str, Any]]) -> None:
+    def _scale(self, deployment: dict[str, Any], current: dict[str, Any]) -> None:
         wanted = deployment["spec"].get("replicas", 1)
-        taken = {p["metadata"]["name"] for p in own}
-        for number in range(wanted):
-            name = f"{current['metadata']['name']}-{number}"
-            if name not in taken and not self.around.quota_exceeded:
+        own = [pod for pod in self._pods(current) if not is_leaving(pod)]
+        taken = {pod["metadata"]["name"] for pod in self._pods(current)}
+        free = (n for n in itertools.count() if f"{current['metadata']['name']}-{n}" not in taken)
+        for number in itertools.islice(free, max(0, wanted - len(own))):
+            if not self.around.quota_exceeded:
+                name = f"{current['metadata']['name']}-{number}"
                 self._create_pod(name, current, deployment["spec"]["template"])
-        for name in sorted(taken)[wanted:]:
-            self.cluster.remove_now("Pod", name)
-        ready = [p for p in self.cluster.find("Pod") if _owned_by(p, current) and _is_true(p, "Ready")]
+        # Like a ReplicaSet: those that are not ready go first.
+        leave = sorted(own, key=lambda pod: (not is_ready(pod), pod["metadata"]["name"]), reverse=True)
+        for pod in leave[: max(0, len(own) - wanted)]:
+            self._let_go(pod)
+        ready = [pod for pod in self._pods(current) if is_ready(pod)]
         if len(ready) >= wanted:
             for old in self._older(deployment, current):
                 self.cluster.remove_now("ReplicaSet", old["metadata"]["name"])
+
+    def _pods(self, owner: dict[str, Any]) -> list[dict[str, Any]]:
+        return [pod for pod in self.cluster.find("Pod") if _owned_by(pod, owner)]
+
+    def _let_go(self, pod: dict[str, Any]) -> None:
+        """It gets no more requests and is gone once its grace period is over."""
+        name, until = pod["metadata"]["name"], self.now() + self.around.grace
+        if not self.around.grace or "nodeName" not in pod["spec"]:
+            self.cluster.remove_now("Pod", name)
+            return
+        self.cluster.change_now("Pod", name, lambda b: b["metadata"].update(deletionTimestamp=until.isoformat()))
 
     def _older(self, deployment: dict[str, Any], current: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for other in self.cluster.find("ReplicaSet"):
@@ -133,7 +164,7 @@ class Neighbours:
 
     def _count(self, deployment: dict[str, Any], current: dict[str, Any]) -> None:
         sets = [current, *self._older(deployment, current)]
-        pods = [p for p in self.cluster.find("Pod") if any(_owned_by(p, s) for s in sets)]
+        pods = [p for s in sets for p in self._pods(s) if not is_leaving(p)]
         updated = [p for p in pods if _owned_by(p, current)]
         ready = [p for p in pods if _is_true(p, "Ready")]
         old = deployment.get("status", {})
@@ -165,7 +196,9 @@ class Neighbours:
             if "nodeName" in pod["spec"] or _phase(pod) != "Pending":
                 continue
             fits = _gpus(pod) <= self.free_gpus()
-            self.cluster.change_now("Pod", pod["metadata"]["name"], bind if fits else leave_pending)
+            self.cluster.change_now(
+                "Pod", pod["metadata"]["name"], partial(bind if fits else leave_pending, now=self.now())
+            )
 
     def free_gpus(self) -> int:
         """GPUs that no bound pod holds."""
@@ -177,7 +210,11 @@ class Neighbours:
     def run_pods(self) -> None:
         """The first pod that has something to do does it: pods of one revision get ready one after the other."""
         for pod in self.cluster.find("Pod"):
-            if "nodeName" in pod["spec"] and _phase(pod) in {"Pending", "Running"}:
+            if is_leaving(pod):
+                if datetime.fromisoformat(pod["metadata"]["deletionTimestamp"]) <= self.now():
+                    self.cluster.remove_now("Pod", pod["metadata"]["name"])
+                    return
+            elif "nodeName" in pod["spec"] and _phase(pod) in {"Pending", "Running"}:
                 before = self.cluster.changes
                 self.cluster.change_now("Pod", pod["metadata"]["name"], self._advance_pod)
                 if self.cluster.changes != before:
@@ -188,7 +225,7 @@ class Neighbours:
         status.setdefault("startTime", self.now().isoformat())
         secrets = {v["secret"]["secretName"] for v in pod["spec"]["volumes"] if "secret" in v}
         lacks = bool(secrets & self.around.missing_secrets)
-        set_condition(pod, "PodReadyToStartContainers", not lacks)
+        set_condition(pod, "PodReadyToStartContainers", self.now(), value=not lacks)
         images = [c["image"] for c in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"])]
         missing = sorted(set(images) & self.around.missing_images)
         if lacks:
@@ -242,17 +279,21 @@ class Neighbours:
         behaviour = self.behaviour(self._uri_of(pod))
         if behaviour == UNLOADABLE:
             log = "I1122 10:00:00.123456 1 x.cc:1] starting\nE1122 10:00:00.123456 1 model_lifecycle.cc:1] no such op"
-            crash(pod, "containerStatuses", "triton", code=1, message=log)
+            crash(pod, "containerStatuses", "triton", self.now(), code=1, message=log)
         elif behaviour == DAMAGED:
             failed = {"outcome": "Failed", "reason": "ArtifactDigestMismatch", "message": "the artifact was changed"}
             message = encode_termination_message(TerminationMessage.model_validate(failed))
-            crash(pod, "initContainerStatuses", "install", code=10, message=message)
-        elif behaviour != SLOW:
-            set_condition(pod, "Ready", value=True)
-            state = {"running": {}}
-            pod["status"]["containerStatuses"] = [
-                {"name": "triton", "ready": True, "restartCount": 0, "state": state, "image": "triton"}
-            ]
+            crash(pod, "initContainerStatuses", "install", self.now(), code=10, message=message)
+        elif behaviour != SLOW and self.now() - _started(pod) >= self.around.load:
+            serve(pod, self.now())
+
+    def kill(self, pod: dict[str, Any]) -> None:
+        """The server of a pod ends; the kubelet starts it again."""
+
+        def die(body: dict[str, Any]) -> None:
+            crash(body, "containerStatuses", "triton", self.now(), code=139, message="")
+
+        self.cluster.change_now("Pod", pod["metadata"]["name"], die)
 
     def _uri_of(self, pod: dict[str, Any]) -> str:
         revision = pod["metadata"]["labels"][names.REVISION_LABEL]
@@ -280,7 +321,12 @@ class Neighbours:
 
 def is_ready(pod: dict[str, Any]) -> bool:
     """Whether the pod gets requests from Services that select it."""
-    return _is_true(pod, "Ready")
+    return _is_true(pod, "Ready") and not is_leaving(pod)
+
+
+def is_leaving(pod: dict[str, Any]) -> bool:
+    """Whether the pod is on its way out."""
+    return "deletionTimestamp" in pod["metadata"]
 
 
 def _owner(body: dict[str, Any]) -> dict[str, Any]:
@@ -309,6 +355,10 @@ def _is_true(body: dict[str, Any], kind: str) -> bool:
 
 def _born(body: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(body["metadata"]["creationTimestamp"])
+
+
+def _started(pod: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(pod["status"]["startTime"])
 
 
 def _exit_codes(pod: dict[str, Any]) -> set[int]:

@@ -14,13 +14,16 @@ from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.core import CHILD_KINDS, POD_KIND, Observed, Plan, Policy, observe, plan
 from pilotfish.core.health.wanted import wanted_measurements
 from pilotfish.core.objects import name_of, ref_of
+from pilotfish.core.room import NodeRoom, Room
 from support.builders import NOW, OWNER, POLICY, make_model_deployment
 from support.fake_cluster import Effect, FakeCluster
+from support.laws import Laws
 from support.neighbours import LABELS, Neighbours, Surroundings, is_ready
 from support.status_check import check_status
 from support.traffic import Traffic
 
 MAX_LOOKS = 3
+LONG = timedelta(hours=1)
 
 
 class Crash(BaseException):
@@ -39,16 +42,21 @@ class World:
     traffic: Traffic = field(init=False)
     story: list[str] = field(default_factory=list)
     due: datetime | None = None
+    sees_room: bool = False
+    """Whether the operator may look at nodes and quotas."""
     always_available: bool = False
     """Once somebody serves, somebody serves for ever: on in stories where nothing outside hurts the stable pods."""
+    laws: Laws = field(init=False)
     _letters: dict[str, str] = field(default_factory=dict)
-    _served: bool = False
     _told: int = 0
+    _heard: str = ""
+    _reached: str = ""
 
     def __post_init__(self) -> None:
         self.cluster = FakeCluster(now=lambda: self.moment)
         self.neighbours = Neighbours(cluster=self.cluster, around=self.around, now=lambda: self.moment)
         self.traffic = Traffic(behaviour=self.neighbours.behaviour_of)
+        self.laws = Laws(cluster=self.cluster, always_available=self.always_available)
 
     # The user
 
@@ -58,7 +66,39 @@ class World:
             self.cluster.create_now(make_model_deployment(spec))
         else:
             self.cluster.change_now("ModelDeployment", OWNER.name, lambda body: body.update(spec=spec))
-        self._tell("user", f"asks for {spec['model']['uri']}")
+        self._tell("user", f"asks for {spec['model']['uri']}{_in_words(spec)}")
+
+    def act(self, verb: str, number: str = "1", **more: str) -> None:
+        """Apply spec.rollout.action."""
+        action = {"id": number, "verb": verb, **more}
+        self._edit(lambda spec: spec.setdefault("rollout", {}).update(action=action))
+        self._tell("user", f"asks to {verb}{''.join(f' {value}' for value in more.values())}")
+
+    def edit(self, what: str, **serving: Any) -> None:
+        """Change fields of spec.serving."""
+        self._edit(lambda spec: spec["serving"].update(serving))
+        self._tell("user", what)
+
+    def pause(self, paused: bool = True) -> None:  # noqa: FBT001, FBT002
+        """Set spec.paused."""
+        self._edit(lambda spec: spec.update(paused=paused))
+        self._tell("user", "pauses" if paused else "resumes")
+
+    def _edit(self, change: Callable[[dict[str, Any]], None]) -> None:
+        self.cluster.change_now("ModelDeployment", OWNER.name, lambda body: change(body["spec"]))
+
+    # The rest of the world
+
+    def happens(self, what: str, change: Callable[[], object]) -> None:
+        """Something outside changes, and may have taken pods."""
+        self._tell("world", what)
+        change()
+        self.laws.hurt()
+
+    def restart(self) -> None:
+        """The operator starts again and remembers nothing."""
+        self._tell("operator", "starts again")
+        self.traffic.forget(self.moment)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -94,10 +134,19 @@ class World:
 
     def _measured(self, observed: Observed) -> Observed:
         """With what was measured, where it is wanted."""
-        if not wanted_measurements(observed).counts:
-            return observed
-        serving = [pod for pod in self.cluster.find("Pod", names.pod_selector(OWNER.name)) if is_ready(pod)]
-        return replace(observed, health=self.traffic.look(serving, self.moment))
+        wanted = wanted_measurements(observed)
+        if wanted.counts:
+            serving = [pod for pod in self.cluster.find("Pod", names.pod_selector(OWNER.name)) if is_ready(pod)]
+            observed = replace(observed, health=self.traffic.look(serving, self.moment))
+        if wanted.room is not None and self.sees_room:
+            observed = replace(observed, room=self._room(wanted.room))
+        return observed
+
+    def _room(self, resource: str) -> Room:
+        """What the scheduler could still place, and the quota."""
+        free = max(0, self.neighbours.free_gpus())
+        quota = {f"requests.{resource}": 0.0} if self.around.quota_exceeded else {}
+        return Room(resource=resource, nodes=(NodeRoom(name="node", gpus=free),), quota=quota)
 
     def next_plan(self) -> Plan:
         """What a pass would do now."""
@@ -115,15 +164,31 @@ class World:
         """One pass."""
         if self.cluster.look("ModelDeployment", OWNER.name) is None:
             return
-        made = self.next_plan()
+        spec = self.observed_spec()
+        self.laws.asked(spec)
+        self.laws.heed(spec)
+        made, asked, before = self.next_plan(), self.laws.pods_asked(), self.cluster.changes
         self.execute(made)
+        self.laws.after(asked)
         self.due = None if made.requeue_after is None else self.moment + made.requeue_after
+        if self.cluster.changes == before:
+            self._check_quiet()
+
+    def _check_quiet(self) -> None:
+        """A pass that had nothing to do has told when there will be something: until then nobody need look again."""
+        until = LONG if self.due is None else self.due - self.moment - timedelta(seconds=1)
+        observed = self.observed()
+        for later in {timedelta(0), until / 2, until}:
+            if later < timedelta(0):
+                continue
+            made = plan(observed, self.policy, self.moment + later)
+            assert made.is_empty, f"{later.total_seconds():g} s after a pass without writes: {made}"
 
     def execute(self, made: Plan) -> None:
         """The writes of a pass, in their order."""
         for apply in made.applies:
             meta = apply.body["metadata"]
-            self._check_switch(apply.body)
+            self.laws.before(apply.body)
             self.cluster.apply_now({**apply.body, "metadata": {**meta, **({"uid": apply.uid} if apply.uid else {})}})
         for ref in made.deletes:
             self.cluster.delete_now(ref)
@@ -141,7 +206,8 @@ class World:
         before = self.cluster.changes
         actor()
         self._tell_effects()
-        self.check()
+        self._tell_traffic()
+        self.laws.check()
         return self.cluster.changes != before
 
     def actors(self) -> list[Callable[[], None]]:
@@ -159,58 +225,55 @@ class World:
                 changed += [self.step(actor) for actor in self.actors()]
             if any(changed):
                 continue
-            if not wait or self.due is None:
+            if not wait or not self.wait():
+                self._rest()
                 return
-            self.pass_time(max(self.due - self.moment, timedelta(seconds=1)))
         raise AssertionError(f"nothing comes to rest in {rounds} rounds:\n" + "\n".join(self.story[-20:]))
+
+    def until(self, there: Callable[[], bool], *, rounds: int = 400) -> None:
+        """Let everybody act in order until it is so."""
+        for _ in range(rounds):
+            if there():
+                return
+            if not any([self.step(actor) for actor in self.actors()]):
+                assert self.wait(), "nothing moves any more:\n" + "\n".join(self.story[-20:])
+        raise AssertionError(f"it does not come to that in {rounds} rounds:\n" + "\n".join(self.story[-20:]))
+
+    def go_on(self, by: timedelta) -> None:
+        """Let everybody act, in order, for that long."""
+        end = self.moment + by
+        for _ in range(1000):
+            if any([self.step(actor) for actor in self.actors()]):
+                continue
+            if not self.wait(before=end):
+                self.pass_time(end - self.moment)
+                return
+        raise AssertionError("nothing comes to rest:\n" + "\n".join(self.story[-20:]))
+
+    def wait(self, *, before: datetime | None = None) -> bool:
+        """Until a pass or somebody else is due; False where nobody is, or not before that moment."""
+        due = min((moment for moment in (self.due, self.neighbours.due()) if moment is not None), default=None)
+        if due is None or (before is not None and due >= before):
+            return False
+        self.pass_time(max(due - self.moment, timedelta(seconds=1)))
+        return True
 
     def pass_time(self, by: timedelta) -> None:
         """Move the clock; requests go on meanwhile."""
         self.moment += by
         self.traffic.flow(by, self.reached())
 
-    # What must always hold
-
-    def check(self) -> None:
-        """At most one Job per recipe; once available, always available, if the story says so."""
-        running: dict[str, str] = {}
-        for job in self.cluster.find("Job", LABELS):
-            ended = any(c["status"] == "True" for c in job.get("status", {}).get("conditions", ()))
-            recipe = job["metadata"]["labels"].get(names.RECIPE_LABEL, name_of(job))
-            assert ended or recipe not in running, f"two Jobs run for recipe {recipe}"
-            if not ended:
-                running[recipe] = name_of(job)
-        if self.always_available:
-            endpoints = self.endpoints()
-            assert endpoints or not self._served, "traffic goes nowhere although somebody served before"
-            self._served = self._served or bool(endpoints)
+    def _rest(self) -> None:
+        if self.cluster.look("ModelDeployment", OWNER.name) is not None:
+            self.laws.at_rest(self.observed_spec())
 
     def reached(self) -> list[dict[str, Any]]:
         """Ready pods behind the traffic Service."""
-        service = self.cluster.look("Service", OWNER.name)
-        if service is None or "selector" not in service["spec"]:
-            return []
-        return [pod for pod in self.cluster.find("Pod", service["spec"]["selector"]) if is_ready(pod)]
+        return self.laws.reached()
 
     def endpoints(self) -> list[str]:
         """Their names."""
         return [name_of(pod) for pod in self.reached()]
-
-    def _check_switch(self, body: Any) -> None:
-        """Traffic may move only to a revision that is ready with all its pods."""
-        if body["kind"] != "Service" or body["metadata"]["name"] != OWNER.name:
-            return
-        found = self.cluster.look("Service", OWNER.name)
-        selector = body["spec"]["selector"]
-        if found is not None and found["spec"].get("selector") == selector:
-            return
-        deployment = self.cluster.look("Deployment", names.revision_name(OWNER.name, selector[names.REVISION_LABEL]))
-        assert deployment is not None, "traffic moves to a revision without pods"
-        stable = self.status.get("stableRevision", {}).get("hash") if "status" in self.body else None
-        if selector[names.REVISION_LABEL] == stable:
-            return  # restored after somebody else's hand, wherever its pods stand
-        ready = [p for p in self.cluster.find("Pod", selector) if is_ready(p)]
-        assert len(ready) >= deployment["spec"]["replicas"], "traffic moves to a revision that is not ready"
 
     # The story
 
@@ -228,6 +291,7 @@ class World:
         new, self._told = self.cluster.effects[self._told :], len(self.cluster.effects)
         for effect in new:
             self._name_revisions(effect)
+        for effect in new:
             if effect.verb in {"apply", "delete"}:
                 self._tell(
                     "operator", f"{'applies' if effect.verb == 'apply' else 'deletes'} {effect.kind} {effect.name}"
@@ -240,7 +304,40 @@ class World:
             self._letters[revision] = chr(ord("A") + len(self._letters))
 
     def _tell_status(self) -> None:
+        """The status in a line, unless it is the one that was told last."""
         self._tell_effects()
         ready = self.condition("Ready")
         assert ready is not None
-        self._tell("status", f"{self.status['phase']}: {ready['message']}")
+        step = f" {self.status['step']}" if "step" in self.status else ""
+        said = f"{self.status['phase']}{step}: {ready['message']}"
+        for about in (self._told_analysis(), self._told_capacity()):
+            said += f" [{about}]" if about else ""
+        if said != self._heard:
+            self._tell("status", said)
+        self._heard = said
+
+    def _told_analysis(self) -> str:
+        """Verdict and share as they stand."""
+        rollout = self.status.get("rollout", {})
+        verdict, share = rollout.get("analysis", {}).get("verdict"), rollout.get("traffic", {}).get("achieved")
+        return ", ".join(([verdict] if verdict else []) + ([f"{share} % measured"] if share else []))
+
+    def _told_capacity(self) -> str:
+        capacity = self.status.get("rollout", {}).get("capacity", {})
+        return "" if capacity.get("plan") in {None, "Surge"} else f"{capacity['plan']}: {capacity['message']}"
+
+    def _tell_traffic(self) -> None:
+        """Who the requests reach, when that has changed."""
+        letters = [self.letter(pod["metadata"]["labels"][names.REVISION_LABEL]) for pod in self.reached()]
+        reached = " ".join(sorted(letters)) or "nobody"
+        if reached != self._reached and (self._reached or letters):
+            self._tell("traffic", f"reaches {reached}")
+            self._reached = reached
+
+
+def _in_words(spec: dict[str, Any]) -> str:
+    """What of a spec a story names beside the model."""
+    serving, rollout = spec.get("serving", {}), spec.get("rollout", {})
+    said = [f"{serving['replicas']} pods"] if serving.get("replicas", 1) != 1 else []
+    said += [str(rollout[key]) for key in ("strategy", "capacity") if key in rollout]
+    return f" ({', '.join(said)})" if said else ""
