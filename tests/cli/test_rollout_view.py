@@ -187,9 +187,23 @@ def test_the_number_that_decided():
     assert analysis.detail == "812 requests, measured 10s ago"
     error_rate, queue, gpu = analysis.children
     assert (error_rate.state, error_rate.health) == ("Fail", Health.BAD)
-    assert error_rate.detail == ("0.071 against 0.05; stable 0.001; error rate 7.1 % > 5 % over 60 s; 2 good, 1 bad")
+    assert error_rate.detail == "error rate 7.1 % > 5 % over 60 s; 2 good, 1 bad"
     assert (queue.state, queue.health, queue.detail) == ("NoData", Health.BUSY, "3 not measured")
     assert (gpu.state, gpu.health) == ("Fail, observed only", Health.PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"value": "0.071", "threshold": "0.05", "baseline": "0.001"}, "0.071 against 0.05, stable 0.001"),
+        ({"value": "0.071", "threshold": "0.05"}, "0.071 against 0.05"),
+        ({"value": "0"}, "0"),
+        ({"threshold": "0.05"}, ""),
+    ],
+)
+def test_figures_stand_for_a_sentence_that_is_missing(figures, said):
+    _, below = progress(**in_canary(analysis={"checks": [check("errorRate", "Fail", **figures)]}))
+    assert below["analysis"].children[0].detail == said
 
 
 @pytest.mark.parametrize("verdict", list(AnalysisVerdict))
@@ -242,7 +256,7 @@ def test_it_stands_in_the_tree_above_the_revisions():
     assert titles.index(f"rollout of {CANDIDATE}") < titles.index(f"revision {STABLE}")
     console = Console(width=400, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     console.print(draw(view))
-    assert "errorRate  ✖ Fail  0.071 against 0.05" in console.export_text()
+    assert "errorRate  ✖ Fail  error rate 7.1 % > 5 %" in console.export_text()
 
 
 @pytest.mark.parametrize(

@@ -162,15 +162,21 @@ def _check(check: Block) -> Node:
         for field, word in (("passed", "good"), ("failed", "bad"), ("errors", "not measured"))
         if check.get(field)
     ]
-    stable = f"stable {check['baseline']}" if check.get("baseline") is not None else ""
-    measured = f"{check['value']} against {check.get('threshold', '?')}" if check.get("value") is not None else ""
-    said = (measured, stable, str(check.get("message") or ""), ", ".join(counts))
+    said = (str(check.get("message") or _figures(check)), ", ".join(counts))
     return Node(
         title=str(check["name"]),
         state=f"{verdict}, observed only" if observed else verdict,
         health=Health.PLAIN if observed else health,
         detail="; ".join(part for part in said if part),
     )
+
+
+def _figures(check: Block) -> str:
+    if check.get("value") is None:
+        return ""
+    against = f" against {check['threshold']}" if check.get("threshold") is not None else ""
+    stable = f", stable {check['baseline']}" if check.get("baseline") is not None else ""
+    return f"{check['value']}{against}{stable}"
 
 
 def _promotion(promotion: str | None) -> Iterator[Node]:
