@@ -8,6 +8,7 @@ from typing import Any
 from pilotfish.api.base import API_VERSION, KIND
 from pilotfish.api.conditions import Condition, ConditionStatus, ConditionType
 from pilotfish.api.reasons import Reason
+from pilotfish.api.rollout_status import AnalysisVerdict, RolloutStatus
 from pilotfish.api.status import ModelDeploymentStatus
 from pilotfish.core.objects import Body
 from pilotfish.core.observed import Observed
@@ -40,7 +41,8 @@ def tell(observed: Observed, new: ModelDeploymentStatus, *, old: ModelDeployment
     meta = observed.body["metadata"]
     kept = {key: meta[key] for key in ("name", "namespace", "uid", "resourceVersion") if key in meta}
     body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": kept, "status": wire}
-    return Told(body, tuple(_events(observed, new, {c.type: c for c in old.conditions}, now)))
+    events = (*_events(observed, new, {c.type: c for c in old.conditions}, now), *_milestones(observed, new, old, now))
+    return Told(body, events)
 
 
 def _events(
@@ -62,6 +64,27 @@ def _events(
             )
         )
     return events
+
+
+def _milestones(
+    observed: Observed, new: ModelDeploymentStatus, old: ModelDeploymentStatus, now: datetime
+) -> list[dict[str, Any]]:
+    """What a rollout reached without a change of a condition's reason: proof, steps, actions, the plan for its room."""
+    owner = Owner(name=observed.name, namespace=observed.namespace, uid=observed.uid)
+    rollout, before = new.rollout or RolloutStatus(), old.rollout or RolloutStatus()
+    told: list[tuple[str, Reason, str | None]] = []
+    if rollout.capacity and rollout.capacity.message != (before.capacity and before.capacity.message):
+        told.append(("PlanCapacity", Reason.STARTING, f"{rollout.capacity.plan}: {rollout.capacity.message}"))
+    proven = rollout.verification
+    if proven and proven.verdict is AnalysisVerdict.PASS and proven != before.verification:
+        told.append(("Verify", Reason.VERIFYING, proven.message))
+    if new.step is not None and (new.step, rollout.revision) != (old.step, before.revision):
+        told.append(("Step", Reason.CANARYING, f"Revision {rollout.revision} is at step {new.step} of the requests"))
+    if rollout.action_message and rollout.last_action_id != before.last_action_id:
+        told.append(("Act", Reason.PROMOTING, rollout.action_message))
+    return [
+        make_event(owner, reason=reason, note=note, action=action, now=now) for action, reason, note in told if note
+    ]
 
 
 def _changed(condition: Condition, before: Condition | None) -> bool:

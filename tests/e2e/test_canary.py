@@ -1,0 +1,158 @@
+"""Canaries on real nodes, real Triton and clients all the time: a good one takes over, a bad one goes back by itself.
+
+The bad ones answer their golden set well: they fail, or are slow, on pictures that only the clients send.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from testbed.client_pod import ClientPod
+from testbed.kubectl import Kubectl, wait_for
+from testbed.store import pack_cases, upload
+
+from support.canaries import answers, bright_images, write_model, write_samples
+from support.deployments import Deployments
+from support.status_check import check_status
+
+SCALES = {"v1": 1.0, "v2": 2.0, "fails": 3.0, "slow": 4.0}
+ANALYSIS = {
+    "interval": "5s",
+    "window": "10s",
+    "minRequests": 20,
+    "checks": {"errorRate": {"max": "0.05"}, "meanLatency": {"max": "60ms"}},
+}
+ROLLOUT = {"strategy": "Canary", "steps": [{"weight": 50, "hold": "5s"}], "analysis": ANALYSIS}
+
+
+@pytest.fixture(scope="module")
+def stored(kubectl: Kubectl, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """All models and their samples in the store."""
+    folder = tmp_path_factory.mktemp("canaries")
+    upload(kubectl, write_samples(folder / "samples.npz"), "canary/samples.npz", namespace=namespace)
+    for name, scale in SCALES.items():
+        path = write_model(folder / f"{name}.onnx", scale=scale, fails=name == "fails", slow=name == "slow")
+        upload(kubectl, path, f"canary/{name}.onnx", namespace=namespace)
+
+
+def spec(version: str, *, replicas: int = 1, **rollout: Any) -> dict[str, Any]:
+    secret = {"secretName": "store-credentials"}
+    samples = {"uri": "s3://models/canary/samples.npz", **secret}
+    return {
+        "model": {"uri": f"s3://models/canary/{version}.onnx", "credentials": secret, "samples": samples},
+        "optimization": {"batchSizes": [1]},
+        "serving": {"replicas": replicas, "gpus": {"count": 1}},
+        "rollout": {**ROLLOUT, **rollout},
+    }
+
+
+@pytest.fixture(scope="module")
+def served(kubectl: Kubectl, namespace: str, stored: None) -> Iterator[Deployments]:
+    """v1 serves."""
+    made = Deployments(kubectl=kubectl, namespace=namespace)
+    made.apply("canary", spec("v1"))
+    made.wait_ready("canary", seconds=180)
+    yield made
+    kubectl.delete("modeldeployment", "canary", namespace=namespace)
+
+
+@pytest.fixture
+def client(kubectl: Kubectl, namespace: str, served: Deployments) -> Iterator[ClientPod]:
+    """Clients that ask all the time, with pictures that no golden set holds."""
+    pod = ClientPod(kubectl=kubectl, namespace=namespace, name="client")
+    images = bright_images()
+    expected = {version: answers(images, scale=scale) for version, scale in SCALES.items()}
+    pod.start(service="canary", cases=pack_cases({"image": images}, expected))
+    wait_for("the first answers", lambda: pod.totals().get("v1", 0) > 30 or None, seconds=60, found=pod.logs)
+    yield pod
+    kubectl.delete("pod", "client", namespace=namespace)
+    kubectl.delete("configmap", "client", namespace=namespace)
+
+
+BAD = {
+    "fails": ("AnalysisFailed", "error rate"),
+    "slow": ("AnalysisFailed", "mean latency"),
+}
+
+
+@pytest.mark.parametrize("version", BAD)
+def test_bad_canary_goes_back_by_itself(served: Deployments, client: ClientPod, version: str):
+    reason, words = BAD[version]
+    before = served.get("canary")["status"]["stableRevision"]
+    served.apply("canary", spec(version))
+    told = served.wait_condition("canary", "Ready", "False", reason=reason, seconds=150)
+    assert words in told["message"], told
+    assert "step 1/1" in told["message"], told
+    body = served.get("canary")
+    check_status(body)
+    assert body["status"]["stableRevision"] == before
+    assert body["status"]["rollout"]["aborted"]["reason"] == reason
+    settled(served)
+    last = client.totals()
+    assert last.get(version, 0) > 0 if version == "slow" else last["failed"] > 0, last
+    answered = last["v1"]
+    wait_for("v1 alone to answer", lambda: client.totals()["v1"] > answered + 60 or None, seconds=60, found=client.logs)
+    again = client.totals()
+    assert (again["failed"], again.get(version, 0)) == (last["failed"], last.get(version, 0)), "it still gets requests"
+
+
+def test_canary_that_answers_too_differently_gets_no_request(served: Deployments, client: ClientPod):
+    strict = {"verification": {"tolerance": {"maxAbs": "0", "cosine": "1"}}}
+    before = served.get("canary")["status"]["stableRevision"]
+    served.apply("canary", {**spec("v2", **strict), "optimization": {"batchSizes": [1], "formats": ["ONNX"]}})
+    body = served.get("canary")
+    wait_for(
+        "a verdict",
+        lambda: served.get("canary")["status"].get("rollout", {}).get("verification"),
+        seconds=150,
+        found=lambda: served.story("canary"),
+    )
+    body = served.get("canary")
+    if body["status"]["rollout"]["verification"]["verdict"] == "Fail":
+        assert served.wait_condition("canary", "Ready", "False", reason="VerificationFailed", seconds=30)
+        assert body["status"]["stableRevision"] == before
+        assert client.totals().get("v2", 0) == 0
+
+
+def test_abort_takes_the_requests_away(served: Deployments, client: ClientPod, kubectl: Kubectl, namespace: str):
+    held = {"steps": [{"weight": 50, "hold": "Forever"}]}
+    served.apply("canary", spec("v2", **held))
+    wait_for("answers of v2", lambda: client.totals().get("v2", 0) > 30 or None, seconds=150, found=client.logs)
+    began = time.monotonic()
+    served.apply("canary", spec("v2", **held, action={"id": "stop", "verb": "abort"}))
+    wait_for("traffic on v1 alone", lambda: selects_stable(served, kubectl, namespace) or None, seconds=30)
+    print(f"weight 0 after {time.monotonic() - began:.1f} s")
+    served.wait_condition("canary", "Ready", "False", reason="AbortedByUser", seconds=30)
+    settled(served)
+    totals = client.totals()
+    assert totals.get("failed", 0) == 0, totals
+
+
+def test_good_canary_takes_over_without_a_failed_request(served: Deployments, client: ClientPod):
+    served.apply("canary", spec("v2", bake="5s"))
+    body = served.wait_ready("canary", seconds=200)
+    check_status(body)
+    settled(served)
+    seen = client.totals().get("v2", 0)
+    wait_for("v2 alone to answer", lambda: client.totals()["v2"] > seen + 60 or None, seconds=60, found=client.logs)
+    totals = client.stop()
+    assert totals.get("failed", 0) == 0, totals
+    assert totals.get("wrong", 0) == 0, totals
+    assert totals["v1"] > 30, totals
+    assert body["status"]["history"][0]["result"] == "Superseded"
+
+
+def settled(served: Deployments) -> None:
+    """Only the stable revision has pods."""
+
+    def probe() -> bool | None:
+        return len(served.children("canary", "deployments")) == 1 or None
+
+    wait_for("the other revision's pods to go", probe, seconds=120, found=lambda: served.story("canary"))
+
+
+def selects_stable(served: Deployments, kubectl: Kubectl, namespace: str) -> bool:
+    stable = served.get("canary")["status"]["stableRevision"]["hash"]
+    service: Mapping[str, Any] = kubectl.get("service", "canary", namespace=namespace) or {}
+    return service["spec"]["selector"].get("pilotfish.dev/revision") == stable
