@@ -47,6 +47,36 @@ def test_an_empty_image_for_torchscript_means_none(monkeypatch):
     assert OperatorSettings().policy().images.triton_torch is None
 
 
+@pytest.mark.parametrize("url", ["", "http://prometheus.monitoring:9090", "https://[::1]:9090/prefix/"])
+def test_queries_go_to_a_base_address_or_nowhere(url):
+    assert OperatorSettings(prometheus_url=url).prometheus_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "prometheus:9090",
+        "ftp://prometheus",
+        "http://",
+        "http://p/?a=b",
+        "http://p/#a",
+        "http://me:secret@p",
+        "http://[p",
+    ],
+)
+def test_an_address_that_is_none_or_tells_a_secret_is_refused(url):
+    with pytest.raises(ValidationError, match="prometheus_url") as error:
+        OperatorSettings(prometheus_url=url)
+    assert "write a base address such as http://prometheus.monitoring:9090" in str(error.value) or "IPv6" in str(
+        error.value
+    )
+
+
+def test_an_empty_file_of_a_token_means_none(monkeypatch):
+    monkeypatch.setenv("PILOTFISH_PROMETHEUS_TOKEN_FILE", "")
+    assert OperatorSettings().prometheus_token_file is None
+
+
 @pytest.mark.parametrize(
     ("lease", "wrong"),
     [({"duration": 10, "renew_deadline": 10}, "shorter"), ({"renew_deadline": 2, "retry": 2}, "shorter")],

@@ -70,6 +70,9 @@ def test_names_and_first_zeros_are_there_before_anything_happens():
     text = generate_latest(metrics.REGISTRY).decode()
     for result in ("success", "requeue_after", "requeue", "error", "terminal"):
         assert f'pilotfish_reconcile_total{{result="{result}"}}' in text
+    for target in ("pod", "shadow", "prometheus"):
+        assert f'pilotfish_scrapes_total{{result="error",target="{target}"}}' in text
+        assert f'pilotfish_scrape_duration_seconds_count{{target="{target}"}}' in text
     for name in (
         "pilotfish_reconcile_duration_seconds_bucket",
         "pilotfish_queue_depth",
