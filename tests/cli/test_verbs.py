@@ -116,6 +116,16 @@ def test_a_verb_that_makes_no_sense_says_so_and_writes_nothing(cluster, verb):
     assert "action" not in spec_of(cluster)["rollout"]
 
 
+def test_the_rights_on_the_object_alone_are_enough_to_abort(cluster, monkeypatch):
+    async def refuse(**_):
+        raise Forbidden("you may not list jobs")
+
+    put(cluster, make_deployment(**in_canary()))
+    monkeypatch.setattr(cluster, "list", refuse)
+    assert run("abort", "digits").exit_code == 0
+    assert run("undo", "digits").exit_code == 1
+
+
 def test_an_object_that_does_not_exist(cluster):
     done = run("abort", "digits", "-n", "elsewhere")
     assert done.exit_code == 1

@@ -35,7 +35,6 @@ app = typer.Typer(help="Serve AI models with Pilotfish.", no_args_is_help=True, 
 Manifest = Annotated[
     Path, typer.Option("--filename", "-f", help="A file, a folder, or - for standard input.", show_default=False)
 ]
-verbs.add_to(app)
 
 
 @app.command(name="lint")
@@ -87,6 +86,9 @@ def get(
     """Show a ModelDeployment: its rollout with the numbers that decide, its revisions, Jobs, Deployments and pods."""
     place = Place(namespace=namespace, kubeconfig=kubeconfig, context=context)
     run(place, name, lambda session: _show(session, watch=watch))
+
+
+verbs.add_to(app)
 
 
 @app.command()

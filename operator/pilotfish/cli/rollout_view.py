@@ -116,7 +116,8 @@ def _capacity(capacity: Block | None) -> Iterator[Node]:
     if not capacity:
         return
     free = f", {capacity['gpusFree']} free" if capacity.get("gpusFree") is not None else ""
-    needed = [f"{capacity['gpusNeeded']} GPUs needed{free}"] if capacity.get("gpusNeeded") is not None else []
+    count = capacity.get("gpusNeeded")
+    needed = [f"{count} GPU{'' if count == 1 else 's'} needed{free}"] if count is not None else []
     down = [f"nothing serves for {capacity['expectedDowntime']}"] if capacity.get("expectedDowntime") else []
     back = [f"going back takes {capacity['rollbackETA']}"] if capacity.get("rollbackETA") else []
     message = [str(capacity["message"])] if capacity.get("message") else []
