@@ -137,8 +137,8 @@ class PrometheusCheck(Check):
     name: str = Field(min_length=1, max_length=63, json_schema_extra=marked(IS_DNS_NAME))
     """Name of the check in status. Example: `gpu-memory`."""
     query: str = Field(min_length=1, max_length=4096)
-    """PromQL that returns one number. `${revision}` in it stands for the revision's hash; maxRegression needs it, to ask
-    about the stable revision as well. Example: `max(gpu_memory_used_ratio)`."""
+    """PromQL that returns one number. `${revision}` in it stands for the revision's hash; maxRegression needs it, to
+    ask about the stable revision as well. Example: `max(gpu_memory_used_ratio)`."""
 
 
 class AnalysisChecks(ApiModel):
