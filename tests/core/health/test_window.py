@@ -178,6 +178,8 @@ def test_histograms_are_differences_merged_over_pods():
     )
     seen = look(Health(pods=(a, b)), CANDIDATE, since=START, length=MINUTE, now=after(60))
     assert seen.buckets == buckets(5, 8, 21)
+    slow = (make_sample(0, buckets=buckets(3, 3, 3)), make_sample(60, success=1, buckets=buckets(3, 3, 4)))
+    assert look_at(*slow).buckets == buckets(0, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -271,3 +273,5 @@ def test_answers_compared_since_then():
     assert compared_answers(series, since=after(31), now=after(60)) is None
     again = compared_answers((counters(0, 10, 1), counters(30, 5, 5, 1)), since=START, now=after(60))
     assert (again.compared, again.agreed) == (6, 5)
+    unequal = compared_answers((counters(0, 10, 7, 1), counters(30, 15, 7, 1)), since=START, now=after(60))
+    assert (unequal.compared, unequal.agreed) == (5, 0)
