@@ -123,9 +123,14 @@ def route_service(name: str, revision: str) -> str:
     return f"{stem(name)}-{revision}-route"
 
 
-def route(name: str) -> str:
-    """The HTTPRoute and the GRPCRoute."""
-    return stem(name)
+def http_route(name: str) -> str:
+    """The HTTPRoute. Not the GRPCRoute's name: gateways are known that mix up the status of two kinds of one name."""
+    return f"{stem(name)}-http"
+
+
+def grpc_route(name: str) -> str:
+    """The GRPCRoute."""
+    return f"{stem(name)}-grpc"
 
 
 def shadow(name: str, revision: str) -> str:

@@ -97,8 +97,8 @@ class Operator:
 
 def be_the_gateway(kubectl, namespace):
     """Accept every route as it stands, as a gateway's controller does."""
-    for kind in ("httproute", "grpcroute"):
-        generation = kubectl.get(kind, "digits", namespace=namespace)["metadata"]["generation"]
+    for kind, route in (("httproute", "digits-http"), ("grpcroute", "digits-grpc")):
+        generation = kubectl.get(kind, route, namespace=namespace)["metadata"]["generation"]
         conditions = [
             {
                 "type": name,
@@ -112,7 +112,7 @@ def be_the_gateway(kubectl, namespace):
         ]
         parent = {"parentRef": {"name": "public"}, "controllerName": "example.org/gateway", "conditions": conditions}
         patch = json.dumps({"status": {"parents": [parent]}})
-        kubectl.run("patch", kind, "digits", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
+        kubectl.run("patch", kind, route, "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
 
 
 async def test_what_the_server_stores_is_what_we_wanted(operator):
@@ -141,7 +141,7 @@ async def test_ta12_ta21_a_backend_that_somebody_added_goes(operator, routed_ser
     kubectl, _ = routed_server
     await operator.keep({OLD: 100})
     added = [{"op": "add", "path": "/spec/rules/0/backendRefs/-", "value": {"name": "mine", "port": 80}}]
-    kubectl.run("patch", "httproute", "digits", "-n", namespace, "--type=json", "-p", json.dumps(added))
+    kubectl.run("patch", "httproute", "digits-http", "-n", namespace, "--type=json", "-p", json.dumps(added))
     assert assigned_weights(await operator.look()) is None
     await operator.keep({OLD: 100})
     assert assigned_weights(await operator.look()) == {OLD: 100}

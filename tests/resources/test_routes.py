@@ -43,7 +43,7 @@ def gateway(**fields):
 
 def test_an_http_route_is_whole_and_names_only_our_services():
     route = make_http_route(OWNER, gateway=gateway(hostnames=["digits.example.org"]), weights={"old": 90, "new": 10})
-    metadata = {"name": "digits", **yaml.safe_load(METADATA)}
+    metadata = {"name": "digits-http", **yaml.safe_load(METADATA)}
     assert route == {**yaml.safe_load(HTTP_ROUTE), "metadata": metadata}
 
 

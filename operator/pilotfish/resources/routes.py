@@ -30,6 +30,7 @@ def make_http_route(owner: Owner, *, gateway: Gateway, weights: Mapping[str, int
     return _make_route(
         owner,
         kind=HTTP_ROUTE,
+        name=names.http_route(owner.name),
         port=PORTS.http,
         parent=_parent(gateway, gateway.section_name),
         hostnames=gateway.hostnames,
@@ -43,6 +44,7 @@ def make_grpc_route(owner: Owner, *, gateway: Gateway, weights: Mapping[str, int
     return _make_route(
         owner,
         kind=GRPC_ROUTE,
+        name=names.grpc_route(owner.name),
         port=PORTS.grpc,
         parent=_parent(gateway, (own and own.section_name) or gateway.section_name),
         hostnames=(own and own.hostnames) or gateway.hostnames,
@@ -70,6 +72,7 @@ def _make_route(
     owner: Owner,
     *,
     kind: str,
+    name: str,
     port: int,
     parent: Mapping[str, Any],
     hostnames: tuple[str, ...],
@@ -82,7 +85,7 @@ def _make_route(
     return {
         "apiVersion": GATEWAY_API,
         "kind": kind,
-        "metadata": make_metadata(owner, name=names.route(owner.name), component=Component.TRITON),
+        "metadata": make_metadata(owner, name=name, component=Component.TRITON),
         "spec": {
             "parentRefs": [dict(parent)],
             **({"hostnames": list(hostnames)} if hostnames else {}),

@@ -94,16 +94,19 @@ def test_services_come_before_the_routes_that_name_them():
     assert titles(keep_routes(scope_of(), EVEN)) == [
         ("Service", f"digits-{OLD}-route"),
         ("Service", f"digits-{NEW}-route"),
-        ("HTTPRoute", "digits"),
-        ("GRPCRoute", "digits"),
+        ("HTTPRoute", "digits-http"),
+        ("GRPCRoute", "digits-grpc"),
     ]
 
 
 @pytest.mark.parametrize(("protocol", "kind"), [("HTTP", "HTTPRoute"), ("GRPC", "GRPCRoute")])
 def test_only_protocols_that_are_offered_get_a_route(protocol, kind):
     scope = scope_of(serving={"gateway": {"name": "public"}, "protocols": [protocol]})
-    assert titles(keep_routes(scope, {OLD: 100})) == [("Service", f"digits-{OLD}-route"), (kind, "digits")]
-    assert route_names(scope) == {(kind, "digits")}
+    assert titles(keep_routes(scope, {OLD: 100})) == [
+        ("Service", f"digits-{OLD}-route"),
+        (kind, f"digits-{protocol.lower()}"),
+    ]
+    assert route_names(scope) == {(kind, f"digits-{protocol.lower()}")}
 
 
 def test_what_is_as_it_should_be_is_not_written():
@@ -112,8 +115,8 @@ def test_what_is_as_it_should_be_is_not_written():
 
 def test_new_weights_change_the_routes_and_nothing_else():
     applies = keep_routes(scope_of(*world(EVEN)), {OLD: 49, NEW: 51})
-    assert titles(applies) == [("HTTPRoute", "digits"), ("GRPCRoute", "digits")]
-    assert [apply.uid for apply in applies] == ["uid-HTTPRoute-digits", "uid-GRPCRoute-digits"]
+    assert titles(applies) == [("HTTPRoute", "digits-http"), ("GRPCRoute", "digits-grpc")]
+    assert [apply.uid for apply in applies] == ["uid-HTTPRoute-digits-http", "uid-GRPCRoute-digits-grpc"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +165,7 @@ def test_ta12_ta21_backends_are_replaced_as_a_set(change):
     edited = with_backends(world(EVEN), change)
     scope = scope_of(*edited)
     applies = keep_routes(scope, EVEN)
-    assert titles(applies) == [("HTTPRoute", "digits"), ("GRPCRoute", "digits")]
+    assert titles(applies) == [("HTTPRoute", "digits-http"), ("GRPCRoute", "digits-grpc")]
     for apply in applies:
         (rule,) = apply.body["spec"]["rules"]
         backends = {backend["name"]: backend["weight"] for backend in rule["backendRefs"]}
@@ -177,7 +180,7 @@ def test_ta21_a_second_parent_goes_too():
         else body
         for body in world(EVEN)
     ]
-    assert titles(keep_routes(scope_of(*edited), EVEN)) == [("HTTPRoute", "digits")]
+    assert titles(keep_routes(scope_of(*edited), EVEN)) == [("HTTPRoute", "digits-http")]
 
 
 def test_what_the_server_adds_is_left_alone():
@@ -211,12 +214,12 @@ def test_without_a_gateway_or_a_revision_there_is_nothing_to_wait_for():
 @pytest.mark.parametrize(
     ("parents", "said"),
     [
-        ([], 'Gateway "public" has not answered HTTPRoute "digits"; check that it exists in namespace team'),
+        ([], 'Gateway "public" has not answered HTTPRoute "digits-http"; check that it exists in namespace team'),
         (
             [answer(condition("Accepted"), condition("ResolvedRefs"), gateway="other")],
             'Gateway "public" has not answered',
         ),
-        ([answer()], 'Gateway "public" has not taken over the present HTTPRoute "digits" yet'),
+        ([answer()], 'Gateway "public" has not taken over the present HTTPRoute "digits-http" yet'),
         ([answer(condition("Accepted"))], "has not taken over the present"),
         ([answer(condition("ResolvedRefs"))], "has not taken over the present"),
         ([answer(condition("Accepted", 1), condition("ResolvedRefs", 2))], "has not taken over the present"),
@@ -224,15 +227,15 @@ def test_without_a_gateway_or_a_revision_there_is_nothing_to_wait_for():
         ([answer(condition("Accepted", 3), condition("ResolvedRefs", 3))], "has not taken over the present"),
         (
             [answer(condition("Accepted", 2, status="False", reason="NoMatchingParent", message="no such\n listener"))],
-            'says Accepted=False for HTTPRoute "digits" (NoMatchingParent): no such listener',
+            'says Accepted=False for HTTPRoute "digits-http" (NoMatchingParent): no such listener',
         ),
         (
             [answer(condition("Accepted", 2), condition("ResolvedRefs", 2, status="False", reason="BackendNotFound"))],
-            'says ResolvedRefs=False for HTTPRoute "digits" (BackendNotFound): fine',
+            'says ResolvedRefs=False for HTTPRoute "digits-http" (BackendNotFound): fine',
         ),
         (
             [answer(condition("Accepted", 2, status="Unknown", message=""))],
-            'says Accepted=Unknown for HTTPRoute "digits" (Because): no message',
+            'says Accepted=Unknown for HTTPRoute "digits-http" (Because): no message',
         ),
         (
             [
@@ -256,19 +259,19 @@ def test_one_route_of_two_that_waits_is_enough_to_wait():
     objects = [{**body, "status": {"parents": []}} if body["kind"] == "GRPCRoute" else body for body in world(EVEN)]
     state = routes_state(scope_of(*objects), EVEN)
     assert not state.ready
-    assert 'GRPCRoute "digits"' in state.message
+    assert 'GRPCRoute "digits-grpc"' in state.message
 
 
 def test_weights_that_are_not_stored_yet_have_not_arrived():
     state = routes_state(scope_of(*world(EVEN)), {OLD: 0, NEW: 100})
     assert (state.ready, state.reason, state.weights) == (False, Reason.WAITING_FOR_ROUTES, EVEN)
-    assert state.message == 'HTTPRoute "digits" does not carry the new weights yet'
+    assert state.message == 'HTTPRoute "digits-http" does not carry the new weights yet'
 
 
 def test_a_route_that_is_not_there_has_not_arrived():
     state = routes_state(scope_of(), EVEN)
     assert (state.ready, state.weights) == (False, None)
-    assert state.message == 'HTTPRoute "digits" does not exist yet'
+    assert state.message == 'HTTPRoute "digits-http" does not exist yet'
 
 
 def test_a_route_on_its_way_out_has_not_arrived():
@@ -278,7 +281,7 @@ def test_a_route_on_its_way_out_has_not_arrived():
         else body
         for body in world(EVEN)
     ]
-    assert routes_state(scope_of(*gone), EVEN).message == 'GRPCRoute "digits" does not exist yet'
+    assert routes_state(scope_of(*gone), EVEN).message == 'GRPCRoute "digits-grpc" does not exist yet'
 
 
 def test_a_gateway_s_message_is_bounded():
@@ -356,7 +359,7 @@ def test_other_services_are_not_routes_business():
 def test_without_a_gateway_the_routes_go_first_and_the_services_after_them():
     objects = world(EVEN)
     first = unwanted_routes(scope_of(*objects, serving={}), frozenset({OLD, NEW}))
-    assert titles(first) == [("HTTPRoute", "digits"), ("GRPCRoute", "digits")]
+    assert titles(first) == [("HTTPRoute", "digits-http"), ("GRPCRoute", "digits-grpc")]
     services = [body for body in objects if body["kind"] == "Service"]
     then = unwanted_routes(scope_of(*services, serving={}), frozenset({OLD, NEW}))
     assert titles(then) == [("Service", f"digits-{OLD}-route"), ("Service", f"digits-{NEW}-route")]
@@ -365,7 +368,7 @@ def test_without_a_gateway_the_routes_go_first_and_the_services_after_them():
 def test_a_protocol_that_is_no_longer_offered_takes_its_route_along():
     only_http = {"gateway": GATEWAY, "protocols": ["HTTP"]}
     over = unwanted_routes(scope_of(*world(EVEN), serving=only_http), frozenset(EVEN))
-    assert titles(over) == [("GRPCRoute", "digits")]
+    assert titles(over) == [("GRPCRoute", "digits-grpc")]
 
 
 @pytest.mark.parametrize("scope_settings", [{"policy": POLICY}, {"unserved": frozenset({"HTTPRoute"})}])

@@ -16,7 +16,7 @@ from pilotfish.core.objects import Body, is_deleting, label_of, name_of
 from pilotfish.core.observed import ROUTE_KINDS
 from pilotfish.core.plan import Apply
 from pilotfish.core.scope import Scope
-from pilotfish.resources.routes import KIND_OF, make_grpc_route, make_http_route, make_route_service
+from pilotfish.resources.routes import HTTP_ROUTE, KIND_OF, make_grpc_route, make_http_route, make_route_service
 
 _MESSAGE_LIMIT = 300
 # In this order: a route that was not accepted has nothing to resolve.
@@ -125,7 +125,7 @@ def routed_revisions(scope: Scope) -> frozenset[str]:
 
 def route_names(scope: Scope) -> frozenset[tuple[str, str]]:
     """(kind, name) that the wanted routes need: somebody else's object there is in the way."""
-    return frozenset((kind, names.route(scope.owner.name)) for kind in _wanted_kinds(scope))
+    return frozenset((kind, _name_of(scope, kind)) for kind in _wanted_kinds(scope))
 
 
 def safe_weights(weights: Mapping[str, int], ready_endpoints: Mapping[str, int], *, stable: str) -> dict[str, int]:
@@ -175,9 +175,12 @@ def _wanted_routes(scope: Scope, gateway: Gateway, weights: Mapping[str, int]) -
     }
 
 
+def _name_of(scope: Scope, kind: str) -> str:
+    return (names.http_route if kind == HTTP_ROUTE else names.grpc_route)(scope.owner.name)
+
+
 def _stored_routes(scope: Scope) -> Iterator[Body]:
-    name = names.route(scope.owner.name)
-    found = (scope.observed.child(kind, name) for _, kind in ROUTE_KINDS)
+    found = (scope.observed.child(kind, _name_of(scope, kind)) for _, kind in ROUTE_KINDS)
     return (route for route in found if route is not None)
 
 
