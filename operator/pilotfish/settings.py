@@ -83,6 +83,8 @@ class OperatorSettings(BaseSettings):
     """Of a Triton pod, where the object does not say."""
     serving_memory: str = "2Gi"
     """Of a Triton pod, where the object does not say."""
+    schedule_deadline: PositiveFloat = 60.0
+    """Seconds that a new revision's pod may wait for a place that was made free for it."""
     drain: float = Field(default=15.0, ge=0)
     """Seconds that the old revision stays after the traffic has moved."""
     pre_stop: float = Field(default=10.0, ge=0)
@@ -141,6 +143,7 @@ class OperatorSettings(BaseSettings):
             triton_version=self.triton_version,
             optimizer_compute=Compute(cpu=self.optimizer_cpu, memory=self.optimizer_memory),
             serving_compute=Compute(cpu=self.serving_cpu, memory=self.serving_memory),
+            schedule_deadline=timedelta(seconds=self.schedule_deadline),
             drain=timedelta(seconds=self.drain),
             pre_stop=timedelta(seconds=self.pre_stop),
             shared_memory=self.shared_memory,
