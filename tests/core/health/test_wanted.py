@@ -8,6 +8,7 @@ import pytest
 from pilotfish import names
 from pilotfish.core.health.wanted import Target, Wanted, wanted_measurements
 from pilotfish.core.observed import Observed
+from pilotfish.core.pin import address_of
 from support.builders import OWNER, make_model_deployment, make_spec
 
 SPEC = {"model": {"uri": "s3://models/digits/v2/"}, "rollout": {"strategy": "Canary"}}
@@ -201,6 +202,17 @@ def abort_of(revision):
 )
 def test_room_is_looked_for_while_a_candidate_needs_a_place(status, wants):
     assert look(spec=ON_GPU, status=status).room == ("nvidia.com/mig-1g.5gb" if wants else None)
+
+
+def test_a_revision_of_pinned_bytes_that_serves_is_not_new():
+    model = {**ON_GPU["model"], "refresh": {"interval": "1h"}}
+    pin = "sha256:" + "c" * 64
+    pinned = names.revision_hash(make_spec({**ON_GPU, "model": {**model, "digest": pin}}))
+    spec = {**ON_GPU, "model": model}
+    source = {"digest": pin, "pin": pin, "address": address_of(make_spec(spec))}
+    serving = make_status(None, candidate=None, stable=pinned)
+    assert look(spec=spec, status={**serving, "source": source}).room is None
+    assert look(spec=spec, status=serving).room is not None
 
 
 def test_a_new_action_may_want_a_revision_that_was_given_up():

@@ -16,6 +16,7 @@ from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.api.status import ModelDeploymentStatus
 from pilotfish.core.objects import Body, is_deleting, label_of
 from pilotfish.core.observed import Observed
+from pilotfish.core.pin import effective_spec
 from pilotfish.core.scope import read_status
 
 TAKING_REQUESTS = frozenset({RolloutStage.STEPPING, RolloutStage.PROMOTING, RolloutStage.BAKING})
@@ -78,6 +79,7 @@ def wanted_measurements(observed: Observed) -> Wanted:
     except ValueError:
         return Wanted()
     status = read_status(observed)
+    spec = effective_spec(spec, status, {}, None)
     rollout = status.rollout or RolloutStatus()
     room = _room(spec, status, rollout)
     if rollout.stage not in TAKING_REQUESTS or rollout.revision is None:
