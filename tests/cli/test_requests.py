@@ -157,8 +157,14 @@ class TestUndo:
         assert action_of(request)["toRevision"] == STABLE
 
     def test_nothing_is_kept(self):
-        with pytest.raises(Pointless, match="no revision served before"):
+        with pytest.raises(Pointless, match=f"nothing to undo: no revision before {STABLE} is still kept$"):
             self.undo(make_deployment(), make_record(STABLE, 1))
+
+    def test_nothing_is_left_behind_an_undo_but_the_spec(self):
+        undo = {"undo": {"toRevision": OLD, "fromRevision": STABLE}}
+        body = make_deployment(stableRevision=revision_status(OLD), rollout=undo)
+        with pytest.raises(Pointless, match=f"pilotfish undo digits --to-revision {STABLE} serves what the spec"):
+            self.undo(body, *records(OLD, STABLE))
 
 
 class TestPause:

@@ -116,7 +116,9 @@ def undo(at: Standing, observed: Observed, action_id: str, *, to_revision: str |
     known = known_revisions(observed)
     target = to_revision or earlier_revision(at, observed)
     if target is None:
-        raise Pointless(f"nothing to undo: no revision served before {at.wanted or 'this one'} and is still kept")
+        spec = (at.undo or {}).get("fromRevision")
+        forward = f"; pilotfish undo {at.name} --to-revision {spec} serves what the spec describes" if spec else ""
+        raise Pointless(f"nothing to undo: no revision before {at.wanted or 'this one'} is still kept{forward}")
     if target not in known:
         listed = ", ".join(known) or "none"
         raise Pointless(f"revision {target} is not known (known: {listed}); see pilotfish history {at.name}")
