@@ -103,6 +103,12 @@ class TestForward:
         assert next_scale(healthy(4, 3), replace(target, stable=2)) == (2, 1)
 
 
+def test_what_is_not_said_holds_nothing_up():
+    two = Scale(stable_asked=2, stable_ready=2, stable_total=2, candidate_asked=1, candidate_ready=1, candidate_total=1)
+    assert next_scale(two, Target(stable=2, candidate=2, most_total=4, least_ready=0)) == (2, 2)
+    assert next_scale(two, Target(stable=0, candidate=0, most_total=4, least_ready=0)) == (0, 0)
+
+
 class TestBrokenStable:
     def test_ta17_pods_that_are_not_ready_go_first_and_break_no_promise(self):
         assert next_scale(pods((4, 3, 4), (0, 0, 0)), FORWARD) == (3, 0)

@@ -94,9 +94,7 @@ def needed_for(weight: int, promised: int) -> int:
 
 def most_weight(ready: int, promised: int) -> int:
     """The largest share in percent that `ready` pods may get: no pod gets more than its part, none without a pod."""
-    if ready <= 0:
-        return 0
-    return min(100, 100 * ready // max(1, promised))
+    return min(100, 100 * max(0, ready) // max(1, promised))
 
 
 def next_scale(now: Scale, target: Target) -> tuple[int, int]:
