@@ -5,23 +5,18 @@ import json
 
 import pytest
 import pytest_asyncio
-from testbed.kubectl import KubectlError, wait_for
 
 from pilotfish.adapters.observe import read
 from pilotfish.api.reasons import Reason
-from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.core.observed import ROUTE_KINDS
-from pilotfish.core.rollout.routes import assigned_weights, keep_routes, routes_state, unwanted_routes
-from pilotfish.core.scope import make_scope
-from pilotfish.resources import Policy
-from support.apiserver import run_cluster, running_api_server
-from support.builders import NOW, POLICY
+from pilotfish.core.rollout.routes import assigned_weights, keep_routes, unwanted_routes
+from support.apiserver import running_api_server
 from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
 from support.operator_process import install_rights, running_operator
+from support.routes import RouteKeeper, install_routes
 
 pytestmark = pytest.mark.apiserver
 
-ROUTES = Policy(images=POLICY.images, triton_version=POLICY.triton_version, gateway_api=True)
 SPEC = {
     "model": {"uri": "s3://models/digits/v1/"},
     "serving": {
@@ -35,20 +30,6 @@ SPEC = {
 }
 OLD, NEW = "bbbbbbbb", "cccccccc"
 GATEWAY_API_ON = ("--set", "gatewayAPI.enabled=true")
-
-
-def install_routes(kubectl):
-    """The Gateway API's CRDs, served when this returns."""
-    kubectl.run("apply", "--server-side", "-f", run_cluster("gateway-api"))
-
-    def are_served():
-        try:
-            kubectl.run("get", "httproutes,grpcroutes", "--all-namespaces")
-        except KubectlError:
-            return False
-        return True
-
-    wait_for("routes are served", are_served, seconds=60)
 
 
 @pytest.fixture(scope="module")
@@ -68,31 +49,11 @@ def namespace(routed_server):
 
 
 @pytest_asyncio.fixture
-async def operator(routed_server, namespace):
+async def keeper(routed_server, namespace):
     async with kube_cluster(routed_server[0].kubeconfig) as admin:
         await admin.apply(make_object("digits", namespace, SPEC))
     async with kube_cluster(routed_server[1]) as cluster:
-        yield Operator(cluster, namespace)
-
-
-class Operator:
-    """What a pass does about routes, with the operator's own rights."""
-
-    def __init__(self, cluster, namespace):
-        self.cluster, self.namespace = cluster, namespace
-
-    async def look(self):
-        reading = await read(self.cluster, namespace=self.namespace, name="digits", gateway_api=True)
-        spec = ModelDeploymentSpec.model_validate(reading.body["spec"])
-        return make_scope(reading.observed(), spec, ROUTES, NOW)
-
-    async def keep(self, weights):
-        for apply in keep_routes(await self.look(), weights):
-            metadata = {**apply.body["metadata"], **({"uid": apply.uid} if apply.uid else {})}
-            await self.cluster.apply({**apply.body, "metadata": metadata})
-
-    async def state(self, weights):
-        return routes_state(await self.look(), weights)
+        yield RouteKeeper(cluster=cluster, namespace=namespace, name="digits")
 
 
 def be_the_gateway(kubectl, namespace):
@@ -115,50 +76,50 @@ def be_the_gateway(kubectl, namespace):
         kubectl.run("patch", kind, route, "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
 
 
-async def test_what_the_server_stores_is_what_we_wanted(operator):
+async def test_what_the_server_stores_is_what_we_wanted(keeper):
     """Defaults of the Gateway API must not look like a difference, or every pass would write."""
-    await operator.keep({OLD: 90, NEW: 10})
-    scope = await operator.look()
+    await keeper.keep({OLD: 90, NEW: 10})
+    scope = await keeper.look()
     assert keep_routes(scope, {OLD: 90, NEW: 10}) == ()
     assert assigned_weights(scope) == {OLD: 90, NEW: 10}
 
 
-async def test_weights_count_once_the_gateway_has_accepted_their_generation(operator, routed_server, namespace):
+async def test_weights_count_once_the_gateway_has_accepted_their_generation(keeper, routed_server, namespace):
     kubectl, _ = routed_server
     weights = {OLD: 100, NEW: 0}
-    await operator.keep(weights)
-    assert (await operator.state(weights)).reason is Reason.WAITING_FOR_ROUTES
+    await keeper.keep(weights)
+    assert (await keeper.state(weights)).reason is Reason.WAITING_FOR_ROUTES
     be_the_gateway(kubectl, namespace)
-    assert (await operator.state(weights)).ready
+    assert (await keeper.state(weights)).ready
     weights = {OLD: 90, NEW: 10}
-    await operator.keep(weights)
-    assert "has not taken over the present" in (await operator.state(weights)).message
+    await keeper.keep(weights)
+    assert "has not taken over the present" in (await keeper.state(weights)).message
     be_the_gateway(kubectl, namespace)
-    assert (await operator.state(weights)).ready
+    assert (await keeper.state(weights)).ready
 
 
-async def test_ta12_ta21_a_backend_that_somebody_added_goes(operator, routed_server, namespace):
+async def test_ta12_ta21_a_backend_that_somebody_added_goes(keeper, routed_server, namespace):
     kubectl, _ = routed_server
-    await operator.keep({OLD: 100})
+    await keeper.keep({OLD: 100})
     added = [{"op": "add", "path": "/spec/rules/0/backendRefs/-", "value": {"name": "mine", "port": 80}}]
     kubectl.run("patch", "httproute", "digits-http", "-n", namespace, "--type=json", "-p", json.dumps(added))
-    assert assigned_weights(await operator.look()) is None
-    await operator.keep({OLD: 100})
-    assert assigned_weights(await operator.look()) == {OLD: 100}
-    assert keep_routes(await operator.look(), {OLD: 100}) == ()
+    assert assigned_weights(await keeper.look()) is None
+    await keeper.keep({OLD: 100})
+    assert assigned_weights(await keeper.look()) == {OLD: 100}
+    assert keep_routes(await keeper.look(), {OLD: 100}) == ()
 
 
-async def test_a_revision_leaves_in_three_steps(operator, routed_server, namespace):
+async def test_a_revision_leaves_in_three_steps(keeper, routed_server, namespace):
     """No weight, no backend, no Service: each only after the gateway has accepted the one before."""
     kubectl, _ = routed_server
     kept = frozenset({NEW})
-    await operator.keep({OLD: 0, NEW: 100})
+    await keeper.keep({OLD: 0, NEW: 100})
     be_the_gateway(kubectl, namespace)
-    assert unwanted_routes(await operator.look(), kept) == ()
-    await operator.keep({NEW: 100})
-    assert unwanted_routes(await operator.look(), kept) == ()
+    assert unwanted_routes(await keeper.look(), kept) == ()
+    await keeper.keep({NEW: 100})
+    assert unwanted_routes(await keeper.look(), kept) == ()
     be_the_gateway(kubectl, namespace)
-    (service,) = unwanted_routes(await operator.look(), kept)
+    (service,) = unwanted_routes(await keeper.look(), kept)
     assert service["metadata"]["name"] == f"digits-{OLD}-route"
 
 
