@@ -53,3 +53,11 @@ def test_secrets_are_not_repeated():
     found = lint(make_manifest({"model.uri": "https://me:hunter2@host/m.onnx?token=hunter2"}))
     assert found
     assert not any("hunter2" in str(finding) for finding in found)
+
+
+@pytest.mark.parametrize("name", ["errorRate", "meanLatency", "tailLatency", "queueTime", "computeTime"])
+def test_a2_a_check_without_condition_is_refused(name):
+    analysis = {"checks": {name: {"mode": "Enforce"}}}
+    (finding,) = lint(make_manifest({"rollout": {"strategy": "Canary", "analysis": analysis}}))
+    assert finding.path == f"spec.rollout.analysis.checks.{name}"
+    assert "set max (absolute) or maxRegression" in finding.message
