@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from pilotfish import names
-from pilotfish.api.job_input import JobInput
+from pilotfish.api.job_input import JobInput, RefreshInput
 from pilotfish.api.report import TerminationMessage
 from pilotfish.api.termination import encode_termination_message
 from support.builders import OWNER, make_result, make_verification
@@ -21,6 +21,7 @@ from support.pod_states import bind, crash, end, leave_pending, serve, set_condi
 from support.traffic import ERRING, SLUGGISH
 
 LABELS = {names.NAME_LABEL: OWNER.name}
+ANY_BYTES = "sha256:" + "b" * 64
 GOOD = "good"
 FLAKY = "flaky"  # the first attempt of the Job dies, the second goes well
 OUT_OF_MEMORY = "out of memory"
@@ -39,6 +40,8 @@ class Surroundings:
 
     gpus: int = 8
     models: dict[str, str] = field(default_factory=dict)
+    bytes_at: dict[str, str] = field(default_factory=dict)
+    """Digest of what lies at a uri; a word of `models` under a digest comes before one under a uri."""
     missing_images: set[str] = field(default_factory=set)
     missing_secrets: set[str] = field(default_factory=set)
     quota_exceeded: bool = False
@@ -242,6 +245,8 @@ class Neighbours:
             status["initContainerStatuses"] = []
         elif pod["metadata"]["labels"][names.COMPONENT_LABEL] == "optimize":
             self._end_optimizer(pod)
+        elif pod["metadata"]["labels"][names.COMPONENT_LABEL] == "refresh":
+            self._end_refresher(pod)
         elif pod["metadata"]["labels"][names.COMPONENT_LABEL] == "verify":
             self._end_verifier(pod)
         else:
@@ -250,7 +255,8 @@ class Neighbours:
     def _end_optimizer(self, pod: dict[str, Any]) -> None:
         env = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
         told = JobInput.model_validate_json(str(env["PILOTFISH_JOB"]))
-        behaviour = self.behaviour(told.model.uri)
+        found = told.model.digest or self.around.bytes_at.get(told.model.uri, ANY_BYTES)
+        behaviour = self.around.models.get(found) or self.behaviour(told.model.uri)
         first = pod["metadata"]["name"].endswith("-0")
         if behaviour == OUT_OF_MEMORY:
             end(pod, "optimize", code=137, message="", reason="OOMKilled")
@@ -259,11 +265,26 @@ class Neighbours:
         elif behaviour == SILENT:
             end(pod, "optimize", code=0, message="")
         elif behaviour in {GOOD, FLAKY, UNLOADABLE, DAMAGED, SLOW, WRONG, UNASKED, ERRING, SLUGGISH}:
-            end(pod, "optimize", code=0, message=encode_termination_message(make_result(told.recipe_key)))
+            made = make_result(told.recipe_key)
+            made = made.model_copy(update={"source": made.source.model_copy(update={"digest": found})})
+            end(pod, "optimize", code=0, message=encode_termination_message(made))
         else:
             failed = {"outcome": "Failed", "reason": behaviour, "message": f"{told.model.uri} cannot be used"}
             message = TerminationMessage.model_validate(failed)
             end(pod, "fetch", code=10, message=encode_termination_message(message))
+
+    def _end_refresher(self, pod: dict[str, Any]) -> None:
+        env = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
+        uri = RefreshInput.model_validate_json(str(env["PILOTFISH_REFRESH"])).uri
+        found = self.around.bytes_at.get(uri, ANY_BYTES)
+        if not found.startswith("sha256:"):
+            failed = {"outcome": "Failed", "reason": found, "message": f"{uri} cannot be looked at"}
+            message = TerminationMessage.model_validate(failed)
+            end(pod, "refresh", code=10, message=encode_termination_message(message))
+            return
+        told = {"outcome": "Succeeded", "reason": "Succeeded", "message": "looked", "look": {"changed": True}}
+        message = TerminationMessage.model_validate({**told, "source": {"digest": found, "bytes": 4321}})
+        end(pod, "refresh", code=0, message=encode_termination_message(message))
 
     def _end_verifier(self, pod: dict[str, Any]) -> None:
         behaviour = self.behaviour(self._uri_of(pod))
