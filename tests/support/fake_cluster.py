@@ -18,7 +18,7 @@ from pilotfish.ports import Conflict, Invalid, NotFound
 
 OPERATOR = "pilotfish"
 _MERGE_KEYS = ("mountPath", "containerPort", "uid", "topologyKey", "name", "port", "type")
-_WITH_GENERATION = {"ModelDeployment", "Deployment", "Job", "PodDisruptionBudget"}
+_WITH_GENERATION = {"ModelDeployment", "Deployment", "Job", "PodDisruptionBudget", "HTTPRoute", "GRPCRoute"}
 _FIXED = {
     "ControllerRevision": ("data",),
     "PersistentVolumeClaim": ("spec",),

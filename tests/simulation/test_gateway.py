@@ -1,0 +1,164 @@
+"""Rollouts behind a gateway: the same machine, with routes for the share. In every state of every story no weight is in
+force for a revision without a ready pod or without a passed verification.
+"""
+
+import random
+from datetime import timedelta
+
+import pytest
+
+from pilotfish import names
+from support.builders import OWNER
+from support.gateway_world import GatewayWorld
+from support.neighbours import WRONG
+from support.specs import make_wanted, uri
+from support.traffic import ERRING
+
+GATEWAY = {"name": "public", "hostnames": ["a.example.org"], "grpc": {"hostnames": ["grpc.a.example.org"]}}
+STEPS = [{"weight": 10, "hold": "1m"}, {"weight": 50, "hold": "1m"}]
+
+
+def wanted(version, *, strategy="Canary", serving=None, **rollout):
+    spec = make_wanted(version, replicas=2, gateway=GATEWAY, **(serving or {}))
+    steps = {"steps": STEPS} if strategy == "Canary" else {}
+    return {**spec, "rollout": {"strategy": strategy, **steps, **rollout}}
+
+
+def serve(world, spec, **how):
+    world.submit(spec)
+    world.settle(**how)
+
+
+def revision(world, role="stableRevision"):
+    return world.status[role]["hash"]
+
+
+def routes(world):
+    return sorted(body["kind"] for kind in ("HTTPRoute", "GRPCRoute") for body in world.cluster.find(kind))
+
+
+def route_services(world):
+    services = {body["metadata"]["name"] for body in world.cluster.find("Service")}
+    return {name for name in services if name.endswith("-route")}
+
+
+def begin(world, spec, *, rate=20.0):
+    world.traffic.rate = rate
+    serve(world, {**spec, "model": {"uri": uri("v1")}})
+    assert world.said("Ready") == ("True", "Serving")
+    old = revision(world)
+    assert world.weights == {"HTTPRoute": {old: 100}, "GRPCRoute": {old: 100}}
+    world.submit(spec)
+    return old
+
+
+def shares(world, of):
+    """Every share of a revision that the gateway was given, in order."""
+    letter = world.letter(of)
+    found = [line.partition(f"{letter} ")[2].split(" %")[0] for line in world.story if "gateway  HTTPRoute" in line]
+    return [int(share) for share in found if share]
+
+
+def test_a_canary_goes_through_its_weights_and_leaves_one_service():
+    world = GatewayWorld()
+    old = begin(world, wanted("v2"))
+    world.settle()
+    new = revision(world)
+    assert new != old
+    assert world.said("Ready") == ("True", "Serving")
+    assert shares(world, new) == [0, 10, 50, 100, 100]
+    assert world.weights == {"HTTPRoute": {new: 100}, "GRPCRoute": {new: 100}}
+    assert route_services(world) == {names.route_service(OWNER.name, new)}
+
+
+@pytest.mark.parametrize("strategy", ["BlueGreen", "Replace"])
+def test_other_strategies_move_by_weights_too(strategy):
+    world = GatewayWorld(gap=strategy == "Replace")
+    old = begin(world, wanted("v2", strategy=strategy))
+    world.settle()
+    assert revision(world) != old
+    assert world.weights["GRPCRoute"] == {revision(world): 100}
+
+
+def test_a_canary_that_errs_is_sent_back_to_weight_zero():
+    world = GatewayWorld()
+    world.around.models[uri("v2")] = ERRING
+    old = begin(world, wanted("v2", analysis={"minRequests": 20, "checks": {"errorRate": {"max": "0.05"}}}))
+    world.settle()
+    assert world.said("Ready") == ("False", "AnalysisFailed")
+    candidate = revision(world, "candidateRevision")
+    assert shares(world, candidate)[-1] == 0
+    for in_force in world.weights.values():
+        assert {name for name, weight in in_force.items() if weight} == {old}
+
+
+def test_a_canary_that_answers_wrongly_never_gets_a_weight():
+    world = GatewayWorld()
+    world.around.models[uri("v2")] = WRONG
+    old = begin(world, wanted("v2"))
+    world.settle()
+    assert world.said("Ready") == ("False", "VerificationFailed")
+    assert world.weights["HTTPRoute"][old] == 100
+    assert set(shares(world, revision(world, "candidateRevision"))) <= {0}
+
+
+def test_ta12_nothing_moves_and_no_pod_goes_while_the_gateway_does_not_answer():
+    world = GatewayWorld()
+    old = begin(world, wanted("v2"))
+    world.until(lambda: (world.status.get("rollout", {}).get("step") or {}).get("index") == 0)
+    world.answers = False
+    before = {kind: dict(weights) for kind, weights in world.weights.items()}
+    world.go_on(timedelta(minutes=5))
+    assert world.weights == before
+    assert world._ready(old)
+    assert world.said("Ready")[0] == "False"
+    world.answers = True
+    world.settle()
+    assert world.weights["HTTPRoute"] == {revision(world): 100}
+    assert revision(world) != old
+
+
+def test_a_first_deployment_does_not_wait_for_a_gateway_that_is_silent():
+    world = GatewayWorld(answers=False)
+    world.submit(wanted("v1"))
+    world.go_on(timedelta(minutes=2))
+    assert routes(world) == ["GRPCRoute", "HTTPRoute"]
+    assert world.status["stableRevision"]["hash"]
+
+
+def test_a_cluster_without_routes_serves_all_the_same_and_says_what_an_update_waits_for():
+    world = GatewayWorld(unserved=frozenset({"HTTPRoute", "GRPCRoute"}))
+    world.submit(wanted("v1"))
+    world.go_on(timedelta(minutes=2))
+    assert world.said("Available") == ("True", "Serving")
+    world.submit(wanted("v2"))
+    world.go_on(timedelta(minutes=5))
+    assert routes(world) == []
+    assert world.said("Available") == ("True", "Serving")
+    assert world.said("Ready") == ("False", "GatewayUnavailable")
+    assert "install the Gateway API" in world.condition("Ready")["message"]
+
+
+def test_a_gateway_that_is_no_longer_named_takes_everything_of_it_along():
+    world = GatewayWorld()
+    begin(world, wanted("v1"))
+    world.settle()
+    spec = wanted("v1")
+    del spec["serving"]["gateway"]
+    serve(world, spec)
+    assert routes(world) == []
+    assert route_services(world) == set()
+    assert world.said("Ready") == ("True", "Serving")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_order_of_events_keeps_weights_on_ready_pods(seed):
+    world = GatewayWorld()
+    rng = random.Random(seed)
+    begin(world, wanted("v2"))
+    for _ in range(rng.randrange(40)):
+        world.step(rng.choice(world.actors()))
+    serve(world, wanted(rng.choice(["v1", "v2", "v3"])), rng=rng)
+    assert world.said("Ready") == ("True", "Serving"), world.story[-10:]
+    assert world.weights["HTTPRoute"] == {revision(world): 100}
+    assert route_services(world) == {names.route_service(OWNER.name, revision(world))}

@@ -1,0 +1,100 @@
+"""The small world with a gateway in front: requests go by the weights that the gateway has taken over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from pilotfish import names
+from pilotfish.core import CHILD_KINDS, POD_KIND, Observed, Policy, observe
+from pilotfish.core.observed import ROUTE_KINDS
+from support.builders import OWNER, POLICY
+from support.neighbours import LABELS, is_ready
+from support.world import World
+
+CONDITIONS = ("Accepted", "ResolvedRefs")
+
+
+@dataclass(slots=True)
+class GatewayWorld(World):
+    """`answers`: whether the gateway takes over what routes say. `weights`: by route kind, what is in force."""
+
+    policy: Policy = field(default_factory=lambda: replace(POLICY, gateway_api=True))
+    answers: bool = True
+    weights: dict[str, dict[str, int]] = field(default_factory=dict)
+    unserved: frozenset[str] = frozenset()
+    gap: bool = False
+    """Whether the rollout was allowed to leave nobody serving for a while."""
+
+    def observed(self) -> Observed:
+        """What a pass sees, routes too."""
+        kinds = (*CHILD_KINDS, *(kind for kind in ROUTE_KINDS if kind[1] not in self.unserved), POD_KIND)
+        objects = [body for _, kind in kinds for body in self.cluster.find(kind, LABELS)]
+        return self._measured(observe(self.body, objects, unserved=self.unserved))
+
+    def actors(self) -> list[Callable[[], None]]:
+        """Everybody and the gateway."""
+        return [*World.actors(self), self.take_over]
+
+    def take_over(self) -> None:
+        """The gateway reads one route that it has not accepted yet."""
+        for kind in ("HTTPRoute", "GRPCRoute"):
+            found = self.cluster.find(kind, LABELS)
+            if not found:
+                self.weights.pop(kind, None)
+            for route in found:
+                if self.answers and _accepted(route) != route["metadata"]["generation"]:
+                    self._accept(kind, route)
+                    return
+
+    def _accept(self, kind: str, route: dict[str, Any]) -> None:
+        (rule,) = route["spec"]["rules"]
+        in_force = {}
+        for backend in rule["backendRefs"]:
+            service = self.cluster.look("Service", backend["name"])
+            assert service is not None, f"{kind} names Service {backend['name']}, which does not exist"
+            in_force[service["spec"]["selector"][names.REVISION_LABEL]] = backend["weight"]
+        self.weights[kind] = in_force
+        self._tell("gateway", f"{kind}: " + ", ".join(f"{revision} {w} %" for revision, w in in_force.items()))
+        generation = route["metadata"]["generation"]
+        said = [
+            {"type": name, "status": "True", "observedGeneration": generation, "reason": name, "message": ""}
+            for name in CONDITIONS
+        ]
+        parents = [{"parentRef": parent, "conditions": said} for parent in route["spec"]["parentRefs"]]
+        self.cluster.change_now(kind, route["metadata"]["name"], lambda body: body.update(status={"parents": parents}))
+
+    def step(self, actor: Callable[[], None]) -> bool:
+        """Let one of them act; no weight may be in force for pods that are not ready or were not verified."""
+        changed = World.step(self, actor)
+        for kind, in_force in self.weights.items():
+            for revision, weight in in_force.items():
+                if weight and not self.gap:
+                    assert self._ready(revision), f"{kind} gives {revision} {weight} %, no pod of it is ready"
+                    deployment = self.cluster.look("Deployment", names.revision_name(OWNER.name, revision))
+                    assert deployment is not None
+                    assert deployment["metadata"]["uid"] in self.laws._verified, f"{revision} was never verified"
+        return changed
+
+    def pass_time(self, by: timedelta) -> None:
+        """Move the clock; requests go on by the weights of the HTTPRoute."""
+        self.moment += by
+        in_force = self.weights.get("HTTPRoute", {})
+        for revision, weight in in_force.items():
+            pods = self._ready(revision)
+            requests = self.traffic.rate * by.total_seconds() * weight / (sum(in_force.values()) or 1)
+            for pod in pods:
+                self.traffic._answer(pod, int(requests / len(pods)))
+
+    def reached(self) -> list[dict[str, Any]]:
+        """Ready pods that get requests through the gateway."""
+        in_force = self.weights.get("HTTPRoute", {})
+        return [pod for revision, weight in in_force.items() if weight for pod in self._ready(revision)]
+
+    def _ready(self, revision: str) -> list[dict[str, Any]]:
+        return [pod for pod in self.cluster.find("Pod", names.pod_selector(OWNER.name, revision)) if is_ready(pod)]
+
+
+def _accepted(route: dict[str, Any]) -> int:
+    parents = route.get("status", {}).get("parents") or ()
+    return min((c["observedGeneration"] for parent in parents for c in parent["conditions"]), default=0)
