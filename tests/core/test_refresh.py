@@ -187,7 +187,9 @@ class TestWhen:
         case.now = early.wake
         assert kinds(case.advance()) == ["PersistentVolumeClaim", "Job"]
 
-    @pytest.mark.parametrize(("age", "looks"), [(HOUR - SECOND, False), (HOUR, True), (HOUR + SECOND, True)])
+    @pytest.mark.parametrize(
+        ("age", "looks"), [(0 * HOUR, False), (HOUR - SECOND, False), (HOUR, True), (HOUR + SECOND, True)]
+    )
     def test_one_interval_after_the_last_look(self, age, looks):
         refresh = Case().remember(age=age).advance()
         assert ("Job" in kinds(refresh)) is looks
@@ -377,6 +379,8 @@ class TestFailures:
             (EXHAUSTED, "", 137, "RefreshFailed", "of memory; point spec.model.uri at fewer files"),
             (TOO_LATE, "", 143, "RefreshFailed", "did not end within 30m; the next look goes on"),
             (COMPLETE, "", 0, "WrongImage", "no result that this operator can read"),
+            (COMPLETE, result(THREE).model_copy(update={"look": None}), 0, "WrongImage", "no result"),
+            (COMPLETE, result(THREE).model_copy(update={"source": None}), 0, "WrongImage", "no result"),
         ],
     )
     def test_it_is_told_and_nothing_else_happens(self, job, told, code, reason, says):
