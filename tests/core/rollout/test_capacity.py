@@ -143,7 +143,7 @@ class TestAuto:
         plan = plan_capacity(nothing, FULL)
         assert (plan.mode, plan.blocked) == (Capacity.SURGE, None)
         assert plan.status.message == "The new revision needs no room beside the old one"
-        assert mode(replace(nothing, capacity=Capacity.SWAP), FULL) is Capacity.SURGE
+        assert plan_capacity(replace(nothing, capacity=Capacity.SWAP), FULL) == plan
 
 
 class TestTold:
