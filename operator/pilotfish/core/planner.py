@@ -19,7 +19,7 @@ from pilotfish.core.report import report
 from pilotfish.core.retire import retire
 from pilotfish.core.rollout.advance import advance, guard
 from pilotfish.core.rollout.departure import find_leaving, stays_until
-from pilotfish.core.rollout.layout import Layout, at_rest
+from pilotfish.core.rollout.layout import Layout, as_found
 from pilotfish.core.rollout.state import paused
 from pilotfish.core.rollout.telling import count_serving, describe, serving_revisions
 from pilotfish.core.rollout.turn import Rollout
@@ -115,7 +115,7 @@ def freeze(scope: Scope) -> Decision:
     return Decision(
         progress=replace(seen.progress, applies=(), deletes=()),
         rollout=paused(scope.rollout if safety is None else safety.state, scope.now),
-        layout=at_rest(scope) if safety is None else safety.layout,
+        layout=as_found(scope),
         stable=scope.stable,
         history=scope.status.history,
         wake=None if safety is None else safety.progress.wake,

@@ -10,7 +10,7 @@ from pilotfish.core.artifact import advance_artifact
 from pilotfish.core.failures import parse_time
 from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.rollout.judging import judge_candidate
-from pilotfish.core.rollout.layout import at_rest, go_back
+from pilotfish.core.rollout.layout import as_found, at_rest, go_back
 from pilotfish.core.rollout.machine import advance_rollout
 from pilotfish.core.rollout.routes import route_names
 from pilotfish.core.rollout.state import lasting
@@ -26,7 +26,7 @@ def advance(scope: Scope) -> Rollout:
     """How far the wanted revision is, and its next step."""
     blocked = find_foreign(scope)
     if blocked is not None:
-        return Rollout(progress=blocked, state=scope.rollout, layout=at_rest(scope))
+        return Rollout(progress=blocked, state=scope.rollout, layout=as_found(scope))
     leaving = left_behind(scope)
     if leaving is not None:
         return _after(scope, leaving)
@@ -76,7 +76,7 @@ def guard(scope: Scope) -> Rollout | None:
         )
         failed = replace(waiting, stage=Stage.FAILED, reason=judged.abort, message=f"Aborted {where}: {judged.message}")
         return give_up(scope, judged.state, failed)
-    return Rollout(progress=waiting, state=judged.state, layout=at_rest(scope))
+    return Rollout(progress=waiting, state=judged.state, layout=as_found(scope))
 
 
 def left_behind(scope: Scope) -> str | None:

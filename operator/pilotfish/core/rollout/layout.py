@@ -12,7 +12,7 @@ from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout import Capacity
 from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.core.rollout.pods import Pods, count_pods
-from pilotfish.core.rollout.routes import routes_state
+from pilotfish.core.rollout.routes import assigned_weights, routes_state
 from pilotfish.core.rollout.scale import Scale, make_target, most_weight, next_scale
 from pilotfish.core.rollout.state import TAKES_REQUESTS
 from pilotfish.core.scope import Scope
@@ -53,6 +53,21 @@ class Arrival:
 def at_rest(scope: Scope) -> Layout:
     """Everything on the stable revision."""
     return Layout(replicas={scope.stable: scope.spec.serving.replicas} if scope.stable else {})
+
+
+def as_found(scope: Scope) -> Layout:
+    """Pods and traffic as they stand: what a pass keeps that may not move anything."""
+    other = scope.rollout.revision
+    if scope.stable is None or other in {None, scope.stable} or scope.rollout.stage not in TAKES_REQUESTS:
+        return at_rest(scope)
+    counted = {revision: count_pods(scope, revision) for revision in (scope.stable, other) if revision}
+    weights = assigned_weights(scope) or {}
+    return Layout(
+        replicas={revision: pods.asked for revision, pods in counted.items() if pods.exists},
+        share=stored_share(scope, other or "") or Share.STABLE,
+        other=other,
+        weight=weights.get(other or "", 0),
+    )
 
 
 def promised(scope: Scope) -> int:
