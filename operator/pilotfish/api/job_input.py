@@ -8,13 +8,14 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from pilotfish.api.model import ModelSpec
-from pilotfish.api.optimization import OptimizationSpec, Tolerance
+from pilotfish.api.optimization import OptimizationSpec, Precision, Tolerance
 from pilotfish.api.report import ArtifactRecord, Digest, ModelSignature, WireModel
 
 JOB_ENV = "PILOTFISH_JOB"
 INSTALL_ENV = "PILOTFISH_INSTALL"
 VERIFY_ENV = "PILOTFISH_VERIFY"
 REFRESH_ENV = "PILOTFISH_REFRESH"
+SHADOW_ENV = "PILOTFISH_SHADOW"
 
 STORE_MOUNT = "/store"
 WORK_MOUNT = "/work"
@@ -88,6 +89,25 @@ class RefreshInput(WireModel):
 
     name: str
     uri: str
+
+
+class ShadowSide(WireModel):
+    """The pods of one revision, as the shadow finds them."""
+
+    host: str = Field(description="The headless Service: every pod of the revision by address.")
+    http: int = Field(default=8000, ge=1, le=65535)
+    grpc: int = Field(default=8001, ge=1, le=65535)
+
+
+class ShadowInput(WireModel):
+    """PILOTFISH_SHADOW: who answers the clients, whose answers are compared, of how many requests and how closely."""
+
+    model: str = Field(description="Name of the model in both servers.")
+    stable: ShadowSide
+    candidate: ShadowSide
+    sample_rate: float = Field(ge=0, le=1, description="Share of all requests to both revisions that is compared.")
+    precisions: tuple[Precision, ...] = Field(min_length=1, description="Of both artifacts: the widest bounds hold.")
+    tolerance: Tolerance | None = None
 
 
 def _check_inside(path: str) -> None:

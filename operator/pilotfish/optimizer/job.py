@@ -1,4 +1,4 @@
-"""`pilotfish-job fetch|optimize|install|verify|refresh`: what the containers run.
+"""`pilotfish-job fetch|optimize|install|verify|refresh|shadow`: what the containers run.
 
 Always leaves a termination message, whatever happens. Imports stay light: `fetch`, `refresh` and `install` load neither
 ONNX nor torch.
@@ -28,6 +28,7 @@ from pilotfish.api.job_input import (
     RUN_MOUNT,
     SAMPLES_CREDENTIALS,
     SAMPLES_MOUNT,
+    SHADOW_ENV,
     SOURCE_MOUNT,
     STORE_MOUNT,
     TERMINATION_LOG,
@@ -36,6 +37,7 @@ from pilotfish.api.job_input import (
     InstallInput,
     JobInput,
     RefreshInput,
+    ShadowInput,
     VerifyInput,
 )
 from pilotfish.api.report import (
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from pilotfish.optimizer.open_remote import Places
     from pilotfish.optimizer.progress import Progress
 
-_Input = TypeVar("_Input", JobInput, InstallInput, VerifyInput, RefreshInput)
+_Input = TypeVar("_Input", JobInput, InstallInput, VerifyInput, RefreshInput, ShadowInput)
 
 _SIGTERM_EXIT = 143
 SOURCE_NOTE = "source.json"
@@ -190,12 +192,21 @@ def run_refresh(mounts: Mounts) -> TerminationMessage:
     return told.model_copy(update={"look": found.look})
 
 
+def run_shadow(_mounts: Mounts) -> TerminationMessage:
+    """Stand before both revisions: one answers, of a sample both answers are compared. Until told to stop."""
+    from pilotfish.optimizer.shadow.serve import run_until_stopped
+
+    counts = run_until_stopped(_input(ShadowInput, SHADOW_ENV))
+    return _succeeded(f"{counts.requests} requests, {counts.compared} compared, {counts.agreed} agreed", None)
+
+
 _COMMANDS = {
     "fetch": run_fetch,
     "optimize": run_optimize,
     "install": run_install,
     "verify": run_verify,
     "refresh": run_refresh,
+    "shadow": run_shadow,
 }
 
 
