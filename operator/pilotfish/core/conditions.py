@@ -183,7 +183,8 @@ def _paused(view: View) -> str:
 def _meanwhile(view: View) -> str:
     """The sentence, who serves until then, and where to read more about a failure."""
     message = view.progress.message
-    if view.stable is not None and view.serving == (view.stable,) and view.stable != view.scope.revision:
+    others = view.stable is not None and view.serving == (view.stable,) and view.stable != view.scope.revision
+    if others and view.pods.ready > 0:
         message += f"; revision {view.stable} keeps serving"
     docs = view.scope.policy.docs_url
     if view.is_stalled and docs:

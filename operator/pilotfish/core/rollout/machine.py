@@ -25,7 +25,7 @@ from pilotfish.core.rollout.stepping import stepping
 from pilotfish.core.rollout.steps import resolve_steps
 from pilotfish.core.rollout.turn import SOON, Rollout, Turn, abort, done, give_up, sooner
 from pilotfish.core.rollout.verification import advance_verification
-from pilotfish.core.rollout.waiting import held_by_window, untold_plan
+from pilotfish.core.rollout.waiting import held_by_window, unplaced, untold_plan
 from pilotfish.core.scope import Scope
 
 
@@ -55,7 +55,7 @@ def _starting(turn: Turn) -> Rollout | RolloutStatus:
     state, blocked = keep_plan(scope, turn.state)
     turn = replace(turn, state=state)
     if turn.mode is not Capacity.SURGE:
-        held = held_by_window(turn) or untold_plan(turn)
+        held = held_by_window(turn) or untold_plan(turn) or unplaced(turn)
         if held is not None:
             return held
     wanted = first_pods(scope, turn.mode, turn.steps)

@@ -28,9 +28,11 @@ def keep_plan(scope: Scope, state: RolloutStatus) -> tuple[RolloutStatus, Findin
     begun = mode_of(state) if state.capacity is not None else None
     if begun is Capacity.SURGE or stable.asked >= scope.spec.serving.replicas:
         begun = None
-    plan = plan_capacity(_ask(scope), scope.observed.room, begun=begun)
+    plan = plan_capacity(_ask(scope, state), scope.observed.room, begun=begun)
     known = state.capacity
-    if known is not None and (known.plan, known.message) == (plan.status.plan, plan.status.message):
+    # What was promised before stable pods were stopped stays told: measured anew, it would speak of what is stopped.
+    told = known is not None and begun is not None and known.plan == plan.status.plan
+    if known is not None and (told or (known.plan, known.message) == (plan.status.plan, plan.status.message)):
         return state, plan.blocked
     return state.model_copy(update={"capacity": plan.status}), plan.blocked
 
@@ -73,10 +75,26 @@ def room_due(scope: Scope) -> datetime | None:
     return due if due is not None and due > scope.now else None
 
 
-def _ask(scope: Scope) -> CapacityAsk:
+def count_placed(scope: Scope) -> int:
+    """Pods of the candidate that have a node."""
+    return sum(1 for pod in scope.observed.pods_of_revision(scope.revision) if pod.get("spec", {}).get("nodeName"))
+
+
+def _has_waited(scope: Scope, state: RolloutStatus) -> bool:
+    """Whether the candidate tried to find a place beside the stable pods and found none in time.
+
+    Its pods go then, and with them what the scheduler said: that the plan has changed since is what is left of it.
+    """
+    tried = count_pods(scope, scope.revision).exists
+    if tried and state.capacity is not None and mode_of(state) is not Capacity.SURGE:
+        return True
+    pods = scope.observed.pods_of_revision(scope.revision)
+    return schedule_overdue(pods, scope.now, scope.policy.schedule_deadline)
+
+
+def _ask(scope: Scope, state: RolloutStatus) -> CapacityAsk:
     spec, serving = scope.spec.rollout, scope.spec.serving
     compute = compute_for(serving.resources, scope.policy.serving_compute)
-    pods = scope.observed.pods_of_revision(scope.revision)
     stable = scope.stable or ""
     return CapacityAsk(
         strategy=spec.strategy,
@@ -89,9 +107,9 @@ def _ask(scope: Scope) -> CapacityAsk:
         cpu=float(parse_quantity(compute.cpu) or 0),
         memory=float(parse_quantity(compute.memory) or 0),
         stable_ready=count_pods(scope, stable).ready,
-        waiting=schedule_overdue(pods, scope.now, scope.policy.schedule_deadline),
+        waiting=_has_waited(scope, state),
         load_seconds=load_seconds(scope.observed.pods_of_revision(stable)),
-        placed=sum(1 for pod in pods if pod.get("spec", {}).get("nodeName")),
+        placed=count_placed(scope),
     )
 
 

@@ -56,12 +56,12 @@ def _judge_step(turn: Turn, current: ResolvedStep, layout: Layout, progress: Pro
     if judged.abort is not None:
         return abort(turn, judged.abort, f"Aborted at {current.title}: {judged.message}")
     if judged.state.promotion == STEP:
-        return held_by_window(turn) or _next_step(
+        return held_by_window(turn, wake=judged.wake) or _next_step(
             replace(turn, state=judged.state.model_copy(update={"promotion": None})), current
         )
     over = None if current.hold is None else began + current.hold
     if over is not None and scope.now >= over and judged.may_proceed:
-        return held_by_window(turn) or _next_step(turn, current)
+        return held_by_window(turn, wake=judged.wake) or _next_step(turn, current)
     reason, message = _why_it_stays(current, judged, over, scope.now)
     wake = sooner(judged.wake, over if over is not None and over > scope.now else None)
     staying = replace(
