@@ -60,6 +60,14 @@ BAD_UPDATES: dict[str, tuple[dict[str, Any], str]] = {
     "not a model": (spec("s3://models/bad/noise.onnx"), "UnknownFormat"),
     "optimizer out of memory": (spec(GOOD, optimizer_memory="256Mi"), "OptimizerOutOfMemory"),
     "Triton out of memory": (spec(GOOD, memory="24Mi"), "ServingOutOfMemory"),
+    "answers otherwise when loaded": (
+        {
+            **spec(GOOD),
+            "optimization": {"batchSizes": [1, 4], "formats": ["ONNX"]},
+            "rollout": {"verification": {"tolerance": {"maxAbs": "1e-12"}}},
+        },
+        "VerificationFailed",
+    ),
     "no GPU free": (spec(GOOD, gpus=9), "InsufficientGPU"),
 }
 
