@@ -3,7 +3,6 @@
 The bad ones answer their golden set well: they fail, or are slow, on pictures that only the clients send.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -100,10 +99,8 @@ def test_abort_takes_the_requests_away(served: Deployments, client: ClientPod, k
     held = {"steps": [{"weight": 50, "hold": "Forever"}]}
     served.apply("canary", spec("v2", **held))
     wait_for("answers of v2", lambda: client.totals().get("v2", 0) > 30 or None, seconds=150, found=client.logs)
-    began = time.monotonic()
     served.apply("canary", spec("v2", **held, action={"id": "stop", "verb": "abort"}))
     wait_for("traffic on v1 alone", lambda: selects_stable(served, kubectl, namespace) or None, seconds=30)
-    print(f"weight 0 after {time.monotonic() - began:.1f} s")
     served.wait_condition("canary", "Ready", "False", reason="AbortedByUser", seconds=30)
     settled(served)
     totals = client.totals()
