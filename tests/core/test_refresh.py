@@ -339,6 +339,14 @@ class TestWhatWasFound:
         case.remember(pin=refresh.pin)
         assert case.scope().revision == first.revision
 
+    def test_pinned_bytes_that_come_back_are_their_own_pin(self):
+        case = Case(serves=THREE, pinned=THREE).remember(age=2 * HOUR, pin=THREE)
+        second = case.add_record(TWO, pinned=TWO)
+        refresh = case.found(TWO).advance()
+        assert refresh.pin == TWO
+        case.remember(pin=TWO)
+        assert case.scope().revision == second.revision
+
     def test_old_bytes_of_another_spec_are_a_pin_of_their_own(self):
         case = Case(serves=TWO, pinned=TWO).remember(age=2 * HOUR, pin=TWO)
         case.add_record(ONE, optimization={"deadline": "5h"})

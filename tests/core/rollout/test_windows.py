@@ -65,6 +65,17 @@ def test_clock_changes(what, now, window, opens, closes):
     )
 
 
+def test_several_starts_in_a_repeated_hour():
+    berlin = _window("10,50 2 * * *", "2h", "Europe/Berlin")
+    assert _state("2026-10-25T01:05", berlin).closes_at == _at("2026-10-25T02:50")
+
+
+def test_half_an_hour_is_repeated_on_lord_howe():
+    island = _window("* 0 * * 0", "4h", "Australia/Lord_Howe")
+    assert _state("2018-10-06T20:48:00.5", _window("* 0 * * 0", "17h", "Australia/Lord_Howe")).open
+    assert _state("2018-10-06T14:00", island).closes_at == _at("2018-10-06T18:29")
+
+
 def test_a_window_keeps_its_length_through_a_clock_change():
     berlin = _window("0 1 * * 0", "4h", "Europe/Berlin")
     assert _state("2026-03-29T00:30", berlin).closes_at == _at("2026-03-29T04:00")
@@ -134,8 +145,9 @@ def test_a_wrong_window_leaves_the_others_alone():
     assert "maintenance window 3: " in state.message
 
 
-def test_a_good_window_has_nothing_to_explain():
-    assert explain_window(SATURDAY) is None
+@pytest.mark.parametrize("window", [SATURDAY, _window("0 2 * * 6", "8784h")])
+def test_a_good_window_has_nothing_to_explain(window):
+    assert explain_window(window) is None
 
 
 TOKENS = st.sampled_from(

@@ -74,14 +74,12 @@ class _Window:
         return next((start for start in self._starts(moment) if start > moment), None)
 
     def open_until(self, moment: datetime) -> datetime | None:
-        """The end of the last window that is open at the moment; None when none is."""
+        """The end of a window that is open at the moment, mostly of the last one that began; None when none is."""
         first = self.first_start_after(moment - self.duration)
         if first is None or first > moment:
             return None
-        local = moment.astimezone(self.zone)
-        # In the second pass of a repeated hour, starts of its first pass may be later by the clock on the wall.
-        repeated = _offset(local.replace(fold=0)) - _offset(local)
-        begin = moment.replace(microsecond=0) + repeated + _SECOND
+        # Backwards the library may pass over starts around a clock change; the first one is sure.
+        begin = moment.replace(microsecond=0) + _SECOND
         last = next((start for start in self._starts(begin, reverse=True) if start <= moment), first)
         return max(first, last) + self.duration
 
@@ -122,7 +120,3 @@ def _read(window: MaintenanceWindow) -> _Window | str:
     if first is None:
         return f'schedule "{window.schedule}" never begins; write a date that exists'
     return _Window(window.schedule, zone, duration)
-
-
-def _offset(local: datetime) -> timedelta:
-    return local.utcoffset() or timedelta()
