@@ -15,6 +15,7 @@ from pilotfish.core.objects import Body, is_deleting, name_of, ref_of
 from pilotfish.core.observed import Observed
 from pilotfish.core.plan import Apply, Plan
 from pilotfish.core.progress import Progress, Stage
+from pilotfish.core.refresh import advance_refresh
 from pilotfish.core.report import report
 from pilotfish.core.retire import retire
 from pilotfish.core.rollout.advance import advance, guard
@@ -67,13 +68,15 @@ def plan(observed: Observed, policy: Policy, now: datetime) -> Plan:
         return plan_for_invalid_spec(observed, error, now)
     scope = make_scope(observed, spec, policy, now)
     decision = freeze(scope) if spec.paused else decide(scope, advance(scope))
-    told = report(scope, make_status(make_view(scope, decision), decision.history))
+    refresh = advance_refresh(scope)
+    told = report(scope, make_status(make_view(scope, decision), decision.history, refresh))
+    wake = _earliest(decision.wake, refresh.wake)
     return Plan(
-        applies=decision.applies,
-        deletes=tuple(ref_of(body) for body in decision.deletes),
+        applies=(*decision.applies, *_owned(scope, refresh.applies)),
+        deletes=tuple(ref_of(body) for body in _unique((*decision.deletes, *refresh.deletes))),
         status=told.status,
-        events=told.events,
-        requeue_after=None if decision.wake is None else max(decision.wake - now, timedelta(seconds=1)),
+        events=(*told.events, *refresh.events),
+        requeue_after=None if wake is None else max(wake - now, timedelta(seconds=1)),
         notes=_notes(scope, decision),
     )
 

@@ -12,6 +12,7 @@ from pilotfish.api.status import HistoryEntry, ModelDeploymentStatus
 from pilotfish.core.failures import ARTIFACT_LOST, RECOVERS
 from pilotfish.core.objects import is_deleting, label_of, name_of
 from pilotfish.core.observed import Observed
+from pilotfish.core.pin import effective_spec
 from pilotfish.core.rollout.actions import Orders, Situation, read_orders
 from pilotfish.core.rollout.state import resumed
 from pilotfish.resources.meta import Owner
@@ -99,6 +100,7 @@ def make_scope(observed: Observed, spec: ModelDeploymentSpec, policy: Policy, no
     status = read_status(observed)
     records = read_records(observed)
     stable = find_stable(observed, status, records)
+    spec = effective_spec(spec, status, records, stable)
     asked = names.revision_hash(spec)
     orders = read_orders(
         spec.rollout.action,

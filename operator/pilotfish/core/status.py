@@ -15,10 +15,10 @@ from pilotfish.api.status import (
     OptimizationStatus,
     Phase,
     RevisionStatus,
-    SourceStatus,
 )
 from pilotfish.core.conditions import View, make_conditions
 from pilotfish.core.progress import Stage
+from pilotfish.core.refresh import Refresh, source_status
 from pilotfish.core.rollout.telling import describe_step
 from pilotfish.core.scope import Scope
 from pilotfish.resources.deployment import PORTS
@@ -38,7 +38,7 @@ _PHASES = {
 _BOTH = 2
 
 
-def make_status(view: View, history: tuple[HistoryEntry, ...]) -> ModelDeploymentStatus:
+def make_status(view: View, history: tuple[HistoryEntry, ...], refresh: Refresh) -> ModelDeploymentStatus:
     """The status after this pass."""
     scope = view.scope
     serving = scope.records.get(view.stable) if view.stable else None
@@ -51,7 +51,7 @@ def make_status(view: View, history: tuple[HistoryEntry, ...]) -> ModelDeploymen
         step=describe_step(scope, view.rollout),
         variant=None if serving is None else _variant(serving),
         conditions=make_conditions(view),
-        source=None if newest is None or newest.source is None else SourceStatus(**newest.source.model_dump()),
+        source=source_status(None if newest is None else newest.source, refresh, old=scope.status.source),
         stable_revision=_stable(view, serving),
         candidate_revision=_candidate(view),
         optimization=_optimization(view, newest),
