@@ -99,6 +99,14 @@ class ShadowSide(WireModel):
     grpc: int = Field(default=8001, ge=1, le=65535)
 
 
+class ShadowPorts(WireModel):
+    """Where the shadow listens."""
+
+    http: int = Field(default=8000, ge=0, le=65535)
+    grpc: int = Field(default=8001, ge=0, le=65535)
+    metrics: int = Field(default=8002, ge=0, le=65535)
+
+
 class ShadowInput(WireModel):
     """PILOTFISH_SHADOW: who answers the clients, whose answers are compared, of how many requests and how closely."""
 
@@ -108,6 +116,7 @@ class ShadowInput(WireModel):
     sample_rate: float = Field(ge=0, le=1, description="Share of all requests to both revisions that is compared.")
     precisions: tuple[Precision, ...] = Field(min_length=1, description="Of both artifacts: the widest bounds hold.")
     tolerance: Tolerance | None = None
+    ports: ShadowPorts = ShadowPorts()
 
 
 def _check_inside(path: str) -> None:

@@ -1,6 +1,6 @@
 """gRPC: every call to the stable revision and its answer back, message by message, undecoded; a sample is copied.
 
-Messages are held whole, as gRPC has it. A call of inference that no server took is tried at another one.
+Messages are held whole, as gRPC has it. A single call that no server took is tried at another one.
 """
 
 from collections.abc import AsyncIterator
@@ -16,6 +16,7 @@ from pilotfish.optimizer.shadow.comparing import Comparer, FailedError, Read, Sa
 from pilotfish.optimizer.shadow.upstreams import Upstream, Upstreams
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+_STREAMS = frozenset({"/inference.GRPCInferenceService/ModelStreamInfer", "/grpc.health.v1.Health/Watch"})
 _TRIES = 2
 # No more: a request that ends servers must not end all of them.
 _UNLIMITED = (
@@ -43,11 +44,11 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     def service(self, handler_call_details: Any) -> Any:
-        """The way a method is passed on: inference can be sent again, anything else goes through as it flows."""
+        """The way a method is passed on: one message can be sent again, a stream goes through as it flows."""
         method = handler_call_details.method
-        if method == INFER:
-            return grpc.unary_unary_rpc_method_handler(self._infer)
-        return grpc.stream_stream_rpc_method_handler(partial(self._stream, method))
+        if method in _STREAMS:
+            return grpc.stream_stream_rpc_method_handler(partial(self._stream, method))
+        return grpc.unary_unary_rpc_method_handler(partial(self._call, method))
 
     async def close(self) -> None:
         """End all connections to servers."""
@@ -55,7 +56,7 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
             await channel.close()
         self._channels.clear()
 
-    async def _infer(self, request: bytes, context: Any) -> bytes:
+    async def _call(self, method: str, request: bytes, context: Any) -> bytes:
         self._comparer.counts.requests += 1
         tried: frozenset[str] = frozenset()
         problem: tuple[Any, str, Any] = (grpc.StatusCode.UNAVAILABLE, "shadow: no server of this model is ready", ())
@@ -64,7 +65,7 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
             if chosen is None:
                 break
             side, host = chosen
-            call = self._channel(side.target(host)).unary_unary(INFER)(
+            call = self._channel(side.target(host)).unary_unary(method)(
                 request, timeout=self._patience(context), metadata=_passed(context.invocation_metadata())
             )
             try:
@@ -77,7 +78,8 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
                 continue
             await context.send_initial_metadata(_passed(await call.initial_metadata()))
             context.set_trailing_metadata(_passed(await call.trailing_metadata()))
-            self._sample(request, answer, side)
+            if method == INFER:
+                self._sample(request, answer, side)
             return answer
         await context.abort(*problem)
         raise AssertionError  # abort raises

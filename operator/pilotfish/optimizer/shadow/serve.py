@@ -29,19 +29,10 @@ _KEEPALIVE_SECONDS = 75.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listening:
-    """Where the shadow listens. `host` None: on all interfaces."""
-
-    host: str | None = None
-    http: int = 8000
-    grpc: int = 8001
-    metrics: int = 8002
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What a test may put in the place of the real thing."""
+    """What a test may put in the place of the real thing. `listen` None: on all interfaces."""
 
+    listen: str | None = None
     limits: Limits = field(default_factory=Limits)
     resolve: Resolve = resolve
     chance: random.Random | None = None
@@ -65,7 +56,7 @@ async def _until_stopped(order: ShadowInput) -> Counts:
 
 
 @asynccontextmanager
-async def shadow(order: ShadowInput, *, at: Listening = Listening(), world: World = World()) -> AsyncIterator[Counts]:
+async def shadow(order: ShadowInput, *, world: World = World()) -> AsyncIterator[Counts]:
     """The shadow, listening. On leaving, what is under way gets its time to end."""
     limits = world.limits
     async with AsyncExitStack() as stack:
@@ -90,10 +81,11 @@ async def shadow(order: ShadowInput, *, at: Listening = Listening(), world: Worl
             chance=world.chance,
         )
         stack.push_async_callback(comparer.stop)
-        await _listen(_telling(comparer.counts), at.host, at.metrics, stack=stack, drain=0)
-        await _listen_grpc(GrpcProxy(upstreams, comparer), at, stack=stack, drain=limits.drain)
+        host, ports = world.listen, order.ports
+        await _listen(_telling(comparer.counts), host, ports.metrics, stack=stack, drain=0)
+        await _listen_grpc(GrpcProxy(upstreams, comparer), host, ports.grpc, stack=stack, drain=limits.drain)
         proxy = HttpProxy(upstreams, comparer, session, model=order.model)
-        await _listen(proxy.application(), at.host, at.http, stack=stack, drain=limits.drain)
+        await _listen(proxy.application(), host, ports.http, stack=stack, drain=limits.drain)
         yield comparer.counts
 
 
@@ -125,10 +117,10 @@ async def _listen(app: web.Application, host: str | None, port: int, *, stack: A
     await web.TCPSite(runner, host, port).start()
 
 
-async def _listen_grpc(proxy: GrpcProxy, at: Listening, *, stack: AsyncExitStack, drain: float) -> None:
+async def _listen_grpc(proxy: GrpcProxy, host: str | None, port: int, *, stack: AsyncExitStack, drain: float) -> None:
     stack.push_async_callback(proxy.close)
     server = grpc.aio.server(handlers=(proxy,), options=SERVER_OPTIONS)
-    server.add_insecure_port(f"{at.host or '[::]'}:{at.grpc}")
+    server.add_insecure_port(f"{host or '[::]'}:{port}")
     stack.push_async_callback(server.stop, drain)
     await server.start()
 
@@ -142,6 +134,5 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 def _silent() -> logging.Logger:
     """The server's own log repeats what it could not read, and that may be part of a tensor."""
     log = logging.getLogger("pilotfish.shadow.http")
-    log.propagate = False
-    log.addHandler(logging.NullHandler())
+    log.disabled = True
     return log
