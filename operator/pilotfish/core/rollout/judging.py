@@ -51,7 +51,8 @@ def judge_candidate(scope: Scope, state: RolloutStatus, *, since: datetime, baki
         baseline_required=stable is not None and count_pods(scope, stable).ready > 0,
     )
     judged = state.model_copy(update={"analysis": told.status})
-    if state.analysis is None or told.status.measured_at != state.analysis.measured_at:
+    before = state.analysis.measured_at if state.analysis else None
+    if told.status.measured_at != before:
         judged = _with_share(scope, judged, analysis)
     return Judged(
         state=judged,

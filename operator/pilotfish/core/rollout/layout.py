@@ -13,7 +13,7 @@ from pilotfish.api.rollout import Capacity
 from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.core.rollout.pods import Pods, count_pods
 from pilotfish.core.rollout.routes import assigned_weights, routes_state
-from pilotfish.core.rollout.scale import Scale, make_target, most_weight, next_scale
+from pilotfish.core.rollout.scale import Scale, make_target, most_weight, next_scale, promised_ready
 from pilotfish.core.rollout.state import TAKES_REQUESTS
 from pilotfish.core.scope import Scope
 
@@ -118,9 +118,14 @@ def go_back(scope: Scope, state: RolloutStatus, leaving: str) -> Layout:
     safe = stable.ready >= promised(scope) or not had_requests or other.ready == 0
     surge = mode_of(state) is Capacity.SURGE
     if surge or safe:
-        kept = other.asked if surge and had_requests else 0
+        # A pass that takes pods from under the traffic Service may be the last one for a while: it is turned away first.
+        asked = had_requests and (surge or stored_share(scope, leaving) in {Share.BOTH, Share.OTHER})
+        kept = other.asked if asked else 0
         return Layout(replicas={scope.stable: wanted, leaving: kept}, other=leaving, returns=True)
-    target = make_target(mode_of(state), stable=wanted, candidate=0, replicas=wanted, surge=0)
+    mode = mode_of(state)
+    alone = stored_share(scope, leaving) is Share.OTHER
+    needed = promised_ready(mode, wanted) if alone else 0
+    target = make_target(mode, stable=wanted, candidate=0, replicas=wanted, surge=0, candidate_needed=needed)
     back, rest = next_scale(scale_of(stable, other), target)
     share = Share.BOTH if stable.ready else (stored_share(scope, leaving) or Share.BOTH)
     weight = 100 - most_weight(stable.ready, promised(scope))

@@ -7,10 +7,10 @@ from pilotfish.api.base import parse_duration
 from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout import Capacity
 from pilotfish.core.progress import Progress, Stage
-from pilotfish.core.rollout.layout import Layout, Share, scale_of
+from pilotfish.core.rollout.layout import Layout, Share, scale_of, stored_share
 from pilotfish.core.rollout.pods import unready_since
 from pilotfish.core.rollout.room import first_pods, room_due, room_overdue
-from pilotfish.core.rollout.scale import make_target, most_weight, next_scale
+from pilotfish.core.rollout.scale import make_target, most_weight, next_scale, promised_ready
 from pilotfish.core.rollout.turn import SOON, Rollout, Turn, abort, sooner
 from pilotfish.core.serving import advance_serving
 
@@ -20,7 +20,14 @@ def move(turn: Turn, *, stable: int, candidate: int, share: Share, weight: int =
     scope = turn.scope
     if scope.stable is None:
         return Layout(replicas={scope.revision: candidate}), advance_serving(scope, turn.artifact, replicas=candidate)
-    target = make_target(turn.mode, stable=stable, candidate=candidate, replicas=turn.replicas, surge=candidate)
+    target = make_target(
+        turn.mode,
+        stable=stable,
+        candidate=candidate,
+        replicas=turn.replicas,
+        surge=candidate,
+        stable_needed=_needed_by_stable(turn),
+    )
     now = scale_of(turn.stable, turn.candidate)
     kept, raised = next_scale(now, target)
     serving = advance_serving(scope, turn.artifact, replicas=raised)
@@ -48,6 +55,13 @@ def stay(turn: Turn, *, share: Share) -> tuple[Layout, Progress]:
     if scope.stable is not None and turn.mode is Capacity.SURGE:
         kept = {scope.stable: turn.replicas}
     return Layout(replicas={**kept, scope.revision: replicas}, share=share, other=scope.revision), serving
+
+
+def _needed_by_stable(turn: Turn) -> int:
+    """Ready stable pods that must stay until the traffic Service, as it was read, points at the candidate too."""
+    scope = turn.scope
+    alone = scope.spec.serving.gateway is None and stored_share(scope, scope.revision) is Share.STABLE
+    return promised_ready(turn.mode, turn.replicas) if alone else 0
 
 
 def _may_share(turn: Turn) -> bool:

@@ -60,6 +60,8 @@ def describe_step(scope: Scope, state: RolloutStatus | None) -> str | None:
     steps = resolve_steps(scope.spec.rollout)
     if state is None or state.step is None or state.aborted is not None or state.step.index >= len(steps):
         return None
+    if state.revision != scope.revision:
+        return None  # The step of one that leaves.
     return f"{state.step.index + 1}/{len(steps)} {state.step.weight}%"
 
 
