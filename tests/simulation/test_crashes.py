@@ -28,7 +28,7 @@ WORKLOADS = {
 
 def run(versions, *, crash_at=None, when="after"):
     """The world after all specs; the operator dies at its n-th write, once."""
-    world = World(always_available=True)
+    world = World(lawful=True, always_available=True)
     world.around.models[uri("bad")] = UNLOADABLE
     seen = 0
 

@@ -168,7 +168,7 @@ STORIES = {
 
 @pytest.mark.parametrize("name", STORIES)
 def test_the_story_is_as_recorded(name, compare_recorded):
-    world = World(around=Surroundings(), always_available=True)
+    world = World(around=Surroundings(), lawful=True, always_available=True)
     STORIES[name](world)
     assert world.next_plan().is_empty, "what has come to rest asks for nothing"
     compare_recorded(RECORDED / f"{name}.txt", "\n".join(world.story) + "\n")

@@ -12,7 +12,7 @@ ALWAYS = ("Ready", "Progressing")
 NORMALLY = ("Ready", "ArtifactReady", "Available", "Progressing", "Healthy")
 WHILE_TRUE = ("Reconciling", "Stalled")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
-_CHANGING = re.compile(r"\d{2}:\d{2}:\d{2}|resourceVersion|0x[0-9a-f]{6,}")
+_CHANGING = re.compile(r"(?<!opens at \d{4}-\d{2}-\d{2}T)\d{2}:\d{2}:\d{2}|resourceVersion|0x[0-9a-f]{6,}")
 
 
 def check_status(body: Mapping[str, Any]) -> None:

@@ -44,6 +44,8 @@ class World:
     due: datetime | None = None
     sees_room: bool = False
     """Whether the operator may look at nodes and quotas."""
+    lawful: bool = False
+    """Whether all laws are checked: on where nobody but the operator and its neighbours writes its objects."""
     always_available: bool = False
     """Once somebody serves, somebody serves for ever: on in stories where nothing outside hurts the stable pods."""
     laws: Laws = field(init=False)
@@ -56,7 +58,7 @@ class World:
         self.cluster = FakeCluster(now=lambda: self.moment)
         self.neighbours = Neighbours(cluster=self.cluster, around=self.around, now=lambda: self.moment)
         self.traffic = Traffic(behaviour=self.neighbours.behaviour_of)
-        self.laws = Laws(cluster=self.cluster, always_available=self.always_available)
+        self.laws = Laws(cluster=self.cluster, all=self.lawful, always_available=self.always_available)
 
     # The user
 
@@ -79,7 +81,7 @@ class World:
         self._edit(lambda spec: spec["serving"].update(serving))
         self._tell("user", what)
 
-    def pause(self, paused: bool = True) -> None:  # noqa: FBT001, FBT002
+    def pause(self, paused: bool = True) -> None:
         """Set spec.paused."""
         self._edit(lambda spec: spec.update(paused=paused))
         self._tell("user", "pauses" if paused else "resumes")
@@ -164,15 +166,19 @@ class World:
         """One pass."""
         if self.cluster.look("ModelDeployment", OWNER.name) is None:
             return
-        spec = self.observed_spec()
-        self.laws.asked(spec)
-        self.laws.heed(spec)
+        if self.lawful:
+            self.laws.asked(self.observed_spec())
         made, asked, before = self.next_plan(), self.laws.pods_asked(), self.cluster.changes
         self.execute(made)
-        self.laws.after(asked)
         self.due = None if made.requeue_after is None else self.moment + made.requeue_after
-        if self.cluster.changes == before:
-            self._check_quiet()
+        if self.lawful:
+            self.laws.after(asked)
+            if self.cluster.changes == before:
+                self._check_quiet()
+
+    def _check_write(self) -> None:
+        if self.lawful:
+            self.laws.written()
 
     def _check_quiet(self) -> None:
         """A pass that had nothing to do has told when there will be something: until then nobody need look again."""
@@ -188,10 +194,13 @@ class World:
         """The writes of a pass, in their order."""
         for apply in made.applies:
             meta = apply.body["metadata"]
-            self.laws.before(apply.body)
+            if self.lawful:
+                self.laws.before(apply.body)
             self.cluster.apply_now({**apply.body, "metadata": {**meta, **({"uid": apply.uid} if apply.uid else {})}})
+            self._check_write()
         for ref in made.deletes:
             self.cluster.delete_now(ref)
+            self._check_write()
         if made.status is not None:
             check_status(made.status)
             self.cluster.write_status_now(made.status)
@@ -210,11 +219,15 @@ class World:
         self.laws.check()
         return self.cluster.changes != before
 
+    def step_all(self) -> list[bool]:
+        """Let each of them act once, in order; whether anything changed."""
+        return [self.step(actor) for actor in self.actors()]
+
     def actors(self) -> list[Callable[[], None]]:
         """The operator and its neighbours."""
         return [self.reconcile, *self.neighbours.steps()]
 
-    def settle(self, *, rng: random.Random | None = None, wait: bool = True, rounds: int = 200) -> None:
+    def settle(self, *, rng: random.Random | None = None, wait: bool = True, rounds: int = 600) -> None:
         """Let everybody act, in order or at random, until nothing changes any more and no pass is due."""
         for _ in range(rounds):
             actors = self.actors()
@@ -235,7 +248,7 @@ class World:
         for _ in range(rounds):
             if there():
                 return
-            if not any([self.step(actor) for actor in self.actors()]):
+            if not any(self.step_all()):
                 assert self.wait(), "nothing moves any more:\n" + "\n".join(self.story[-20:])
         raise AssertionError(f"it does not come to that in {rounds} rounds:\n" + "\n".join(self.story[-20:]))
 
@@ -243,7 +256,7 @@ class World:
         """Let everybody act, in order, for that long."""
         end = self.moment + by
         for _ in range(1000):
-            if any([self.step(actor) for actor in self.actors()]):
+            if any(self.step_all()):
                 continue
             if not self.wait(before=end):
                 self.pass_time(end - self.moment)
@@ -264,7 +277,7 @@ class World:
         self.traffic.flow(by, self.reached())
 
     def _rest(self) -> None:
-        if self.cluster.look("ModelDeployment", OWNER.name) is not None:
+        if self.lawful and self.cluster.look("ModelDeployment", OWNER.name) is not None:
             self.laws.at_rest(self.observed_spec())
 
     def reached(self) -> list[dict[str, Any]]:
