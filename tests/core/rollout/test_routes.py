@@ -287,7 +287,15 @@ def test_a_route_on_its_way_out_has_not_arrived():
 def test_a_gateway_s_message_is_bounded():
     parents = [answer(condition("Accepted", status="False", message="x" * 5000))]
     objects = world({OLD: 1}, serving=HTTP_ONLY, parents=parents)
-    assert len(routes_state(scope_of(*objects, serving=HTTP_ONLY), {OLD: 1}).message) < 400
+    assert routes_state(scope_of(*objects, serving=HTTP_ONLY), {OLD: 1}).message.endswith(": " + "x" * 300)
+
+
+def test_a_condition_that_does_not_say_its_generation_does_not_count():
+    silent = [
+        {k: v for k, v in condition(kind).items() if k != "observedGeneration"} for kind in ("Accepted", "ResolvedRefs")
+    ]
+    objects = world({OLD: 1}, serving=HTTP_ONLY, parents=[answer(*silent)])
+    assert not routes_state(scope_of(*objects, serving=HTTP_ONLY), {OLD: 1}).ready
 
 
 def test_an_operator_that_does_not_use_the_gateway_api_says_what_to_do():
