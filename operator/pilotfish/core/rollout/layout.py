@@ -11,6 +11,7 @@ from pilotfish import names
 from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout import Capacity
 from pilotfish.api.rollout_status import RolloutStatus
+from pilotfish.core.rollout.capacity import schedule_overdue
 from pilotfish.core.rollout.pods import Pods, count_pods
 from pilotfish.core.rollout.routes import assigned_weights, routes_state
 from pilotfish.core.rollout.scale import Scale, make_target, most_weight, next_scale, promised_ready
@@ -118,14 +119,23 @@ def go_back(scope: Scope, state: RolloutStatus, leaving: str) -> Layout:
     safe = stable.ready >= promised(scope) or not had_requests or other.ready == 0
     surge = mode_of(state) is Capacity.SURGE
     if surge or safe:
-        # A pass that takes pods from under the traffic Service may be the last one for a while: it is turned away first.
+        # The pass that takes pods from under the traffic Service may be the last one for a while: first it turns away.
         asked = had_requests and (surge or stored_share(scope, leaving) in {Share.BOTH, Share.OTHER})
         kept = other.asked if asked else 0
         return Layout(replicas={scope.stable: wanted, leaving: kept}, other=leaving, returns=True)
     mode = mode_of(state)
     alone = stored_share(scope, leaving) is Share.OTHER
     needed = promised_ready(mode, wanted) if alone else 0
-    target = make_target(mode, stable=wanted, candidate=0, replicas=wanted, surge=0, candidate_needed=needed)
+    waits = scope.observed.pods_of_revision(scope.stable)
+    target = make_target(
+        mode,
+        stable=wanted,
+        candidate=0,
+        replicas=wanted,
+        surge=0,
+        candidate_needed=needed,
+        overdue=schedule_overdue(waits, scope.now, scope.policy.schedule_deadline),
+    )
     back, rest = next_scale(scale_of(stable, other), target)
     share = Share.BOTH if stable.ready else (stored_share(scope, leaving) or Share.BOTH)
     weight = 100 - most_weight(stable.ready, promised(scope))
