@@ -110,6 +110,7 @@ def _ask(scope: Scope, state: RolloutStatus) -> CapacityAsk:
         waiting=_has_waited(scope, state),
         load_seconds=load_seconds(scope.observed.pods_of_revision(stable)),
         placed=count_placed(scope),
+        created=len(scope.observed.pods_of_revision(scope.revision)),
     )
 
 
