@@ -24,6 +24,10 @@ COMPONENT_LABEL = f"{GROUP}/component"
 RECIPE_LABEL = f"{GROUP}/recipe"
 """Label of a Job: the key of the artifact that it makes."""
 
+SHADOW_LABEL = f"{GROUP}/shadow"
+"""Label of the pod that compares answers: the candidate's revision. It has no revision of its own: the traffic Service
+finds it only while that points at both revisions, and nothing that picks the pods of one revision does."""
+
 CHANGE_CAUSE = "kubernetes.io/change-cause"
 """Annotation that users set beside a change; the revision's record keeps it for the history."""
 
@@ -176,6 +180,20 @@ def pod_selector(name: str, revision: str | None = None) -> dict[str, str]:
     """Labels that pick the Triton pods of one revision, or of all."""
     chosen = {NAME_LABEL: stem(name), COMPONENT_LABEL: Component.TRITON.value}
     return chosen if revision is None else {**chosen, REVISION_LABEL: revision}
+
+
+def shadow_labels(name: str, revision: str) -> dict[str, str]:
+    """Labels of the pod that compares the candidate's answers: for the traffic Service it is a Triton pod."""
+    return {
+        **labels(name, Component.SHADOW),
+        COMPONENT_LABEL: Component.TRITON.value,
+        SHADOW_LABEL: revision,
+    }
+
+
+def shadow_selector(name: str, revision: str) -> dict[str, str]:
+    """Labels that pick that pod alone."""
+    return {NAME_LABEL: stem(name), SHADOW_LABEL: revision}
 
 
 def _said(block: Any, *, exclude: Any = None) -> dict[str, Any]:

@@ -31,6 +31,9 @@ SAMPLES_CREDENTIALS = "samples-credentials"
 """The same for the samples' source."""
 TERMINATION_LOG = "/dev/termination-log"
 
+SHADOW_DRAIN_SECONDS = 20
+"""How long the shadow lets requests end that are under way when it is told to stop."""
+
 StorePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 
 

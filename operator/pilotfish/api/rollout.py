@@ -262,6 +262,12 @@ class RolloutSpec(ApiModel):
                 holds=lambda rollout: rollout["strategy"] != "Replace" or rollout["capacity"] in {"Auto", "Recreate"},
                 field_path=".capacity",
             ),
+            Rule(
+                cel="!has(self.shadow) || self.strategy == 'Canary'",
+                message="shadow compares answers at the steps of a canary: set strategy: Canary, or remove shadow",
+                holds=lambda rollout: "shadow" not in rollout or rollout["strategy"] == "Canary",
+                field_path=".shadow",
+            ),
         )
     )
 
@@ -287,8 +293,9 @@ class RolloutSpec(ApiModel):
     analysis: Analysis | None = None
     """Verdicts on metrics. A Canary that leaves it out is judged by the defaults.
     Example: `{checks: {errorRate: {max: "0.01"}}}`."""
-    shadow: Shadow | None = Field(default=None, json_schema_extra=marked(unavailable=True))
-    """Live comparison of answers. Example: `{sampleRate: "0.05"}`."""
+    shadow: Shadow | None = None
+    """Live comparison of answers at the steps of a canary: a sample of the requests is answered by both revisions.
+    Example: `{sampleRate: "0.05"}`."""
     bake: Duration | None = Field(default=None, json_schema_extra=between("0s", "168h"))
     """How long the old revision's pods are kept after the switch, so that going back is instant. Example: `5m`."""
     progress_deadline: Duration = Field(default="10m", json_schema_extra=between("10s", "24h"))

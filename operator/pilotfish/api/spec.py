@@ -26,11 +26,18 @@ _INT8_NEEDS_SAMPLES = Rule(
     reason=RuleReason.REQUIRED,
 )
 
+_SHADOW_NEEDS_THE_SERVICE = Rule(
+    cel="!has(self.rollout.shadow) || !has(self.serving.gateway)",
+    message="shadow is not available with a gateway in this version; remove rollout.shadow or serving.gateway",
+    holds=lambda spec: "shadow" not in spec["rollout"] or "gateway" not in spec["serving"],
+    field_path=".rollout.shadow",
+)
+
 
 class ModelDeploymentSpec(ApiModel):
     """Which model to serve, how to optimize it, where to keep it, how to serve it and how to change it."""
 
-    model_config = ConfigDict(json_schema_extra=marked(_INT8_NEEDS_SAMPLES))
+    model_config = ConfigDict(json_schema_extra=marked(_INT8_NEEDS_SAMPLES, _SHADOW_NEEDS_THE_SERVICE))
 
     model: ModelSpec
     """Which trained model to serve. Example: `{uri: "s3://models/digits/v3/"}`."""

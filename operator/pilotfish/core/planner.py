@@ -21,6 +21,7 @@ from pilotfish.core.retire import retire
 from pilotfish.core.rollout.advance import advance, guard
 from pilotfish.core.rollout.departure import find_leaving, stays_until
 from pilotfish.core.rollout.layout import Layout, as_found
+from pilotfish.core.rollout.shadow import unwanted_shadow
 from pilotfish.core.rollout.state import paused
 from pilotfish.core.rollout.telling import count_serving, describe, serving_revisions
 from pilotfish.core.rollout.turn import Rollout
@@ -103,7 +104,9 @@ def decide(scope: Scope, rollout: Rollout) -> Decision:
         layout=layout,
         stable=stable,
         applies=_owned(scope, (*progress.applies, *_upkeep(scope, layout, held, stable))),
-        deletes=_unique((*progress.deletes, *over.deletes, *unwanted_traffic(scope, held))),
+        deletes=_unique(
+            (*progress.deletes, *over.deletes, *unwanted_traffic(scope, held), *unwanted_shadow(scope, rollout.state))
+        ),
         history=past,
         wake=_earliest(progress.wake, over.wake, stays),
     )

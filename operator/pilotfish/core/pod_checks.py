@@ -49,7 +49,9 @@ class PodView:
         """The command that shows more."""
         labels = self.pod["metadata"].get("labels", {})
         chosen = ",".join(
-            f"pilotfish.dev/{k}={labels[f'pilotfish.dev/{k}']}" for k in ("name", "revision", "component")
+            f"pilotfish.dev/{k}={labels[f'pilotfish.dev/{k}']}"
+            for k in ("name", "revision", "component", "shadow")
+            if f"pilotfish.dev/{k}" in labels
         )
         return f"kubectl describe pods -l {chosen}"
 

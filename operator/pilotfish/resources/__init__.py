@@ -11,6 +11,7 @@ from pilotfish.resources.refresh_job import make_refresh_job
 from pilotfish.resources.revision import RevisionObjects, RevisionRecord, make_controller_revision, read_record
 from pilotfish.resources.routes import make_grpc_route, make_http_route, make_route_service
 from pilotfish.resources.services import make_headless_service, make_service
+from pilotfish.resources.shadow import ShadowIntent, make_shadow
 from pilotfish.resources.store import make_store_claim
 from pilotfish.resources.verify_job import VerifyIntent, make_verify_job
 
@@ -23,6 +24,7 @@ __all__ = [
     "RevisionObjects",
     "RevisionRecord",
     "ServingIntent",
+    "ShadowIntent",
     "VerifyIntent",
     "make_config_map",
     "make_controller_revision",
@@ -36,6 +38,7 @@ __all__ = [
     "make_refresh_job",
     "make_route_service",
     "make_service",
+    "make_shadow",
     "make_store_claim",
     "make_verify_job",
     "read_record",

@@ -34,6 +34,7 @@ class Policy:
     optimizer_compute: Compute = field(default_factory=lambda: Compute(cpu="1", memory="4Gi"))
     serving_compute: Compute = field(default_factory=lambda: Compute(cpu="1", memory="2Gi"))
     verify_compute: Compute = field(default_factory=lambda: Compute(cpu="250m", memory="512Mi"))
+    shadow_compute: Compute = field(default_factory=lambda: Compute(cpu="500m", memory="512Mi"))
     schedule_deadline: timedelta = timedelta(seconds=60)
     """How long a candidate's pod may wait for a place that was made free for it, before the place goes back."""
     drain: timedelta = timedelta(seconds=15)

@@ -13,17 +13,13 @@ _GRPC = {"name": "grpc", "port": PORTS.grpc, "targetPort": "grpc", "protocol": "
 _METRICS = {"name": "metrics", "port": PORTS.metrics, "targetPort": "metrics", "protocol": "TCP"}
 
 
-def make_service(
-    owner: Owner, *, stable: str, pointed: str | None, protocols: tuple[Protocol, ...]
-) -> dict[str, Any]:
+def make_service(owner: Owner, *, stable: str, pointed: str | None, protocols: tuple[Protocol, ...]) -> dict[str, Any]:
     """The traffic Service. Its label says which revision is stable, its selector where requests go.
 
     `pointed` None: to all revisions that have pods.
     """
     offered = [port for protocol, port in ((Protocol.HTTP, _HTTP), (Protocol.GRPC, _GRPC)) if protocol in protocols]
-    metadata = make_metadata(
-        owner, name=names.traffic_service(owner.name), component=Component.TRITON, revision=stable
-    )
+    metadata = make_metadata(owner, name=names.traffic_service(owner.name), component=Component.TRITON, revision=stable)
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -127,6 +127,7 @@ def _room(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, rollout: Rol
 def _tolerations(observed: Observed) -> tuple[Mapping[str, Any], ...]:
     """Of the newest Triton pod; before there is one, nothing is known of what the cluster would add."""
     pods = [pod for pod in observed.pods if label_of(pod, names.COMPONENT_LABEL) == names.Component.TRITON]
+    pods = [pod for pod in pods if label_of(pod, names.SHADOW_LABEL) is None]
     return tuple(_newest_first(pods)[0].get("spec", {}).get("tolerations") or ()) if pods else ()
 
 
@@ -156,17 +157,8 @@ def _verb(spec: ModelDeploymentSpec) -> ActionVerb | None:
 
 def _shadow(observed: Observed, revision: str) -> Target | None:
     """The newest shadow pod of the candidate that runs."""
-    pods = (
-        pod
-        for pod in observed.pods
-        if label_of(pod, names.COMPONENT_LABEL) == names.Component.SHADOW
-        and label_of(pod, names.REVISION_LABEL) == revision
-        and not is_deleting(pod)
-    )
-    newest = sorted(
-        pods, key=lambda p: (p["metadata"].get("creationTimestamp", ""), p["metadata"]["uid"]), reverse=True
-    )
-    return next((target for pod in newest if (target := _target(pod)) is not None), None)
+    pods = (p for p in observed.pods if label_of(p, names.SHADOW_LABEL) == revision and not is_deleting(p))
+    return next((target for pod in _newest_first(pods) if (target := _target(pod)) is not None), None)
 
 
 def _target(pod: Body) -> Target | None:
@@ -180,5 +172,5 @@ def _target(pod: Body) -> Target | None:
     address = status.get("podIP")
     if not runs or not address or pod.get("spec", {}).get("hostNetwork"):
         return None
-    uid, revision = pod["metadata"]["uid"], label_of(pod, names.REVISION_LABEL)
+    uid, revision = pod["metadata"]["uid"], label_of(pod, names.REVISION_LABEL) or label_of(pod, names.SHADOW_LABEL)
     return Target(uid=str(uid), revision=str(revision), address=str(address))

@@ -131,6 +131,7 @@ def find_foreign(scope: Scope) -> Progress | None:
         ("PersistentVolumeClaim", names.store_claim(name)),
         ("Job", names.optimize_job(name, scope.revision)),
         ("Job", names.verify_job(name, scope.revision)),
+        *({("Deployment", names.shadow(name, scope.revision))} if scope.spec.rollout.shadow else ()),
         *((kind, revision) for kind in ("ControllerRevision", "ConfigMap", "Service", "Deployment")),
         ("Service", names.traffic_service(name)),
         ("PodDisruptionBudget", names.traffic_service(name)),

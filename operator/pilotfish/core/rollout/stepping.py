@@ -12,6 +12,7 @@ from pilotfish.core.rollout.judging import Judged, judge_candidate
 from pilotfish.core.rollout.layout import Layout, Share, arrival
 from pilotfish.core.rollout.moving import lost_pods, move
 from pilotfish.core.rollout.room import step_pods
+from pilotfish.core.rollout.shadow import keep_shadow, shadow_ready, shadow_trouble
 from pilotfish.core.rollout.state import at_step, enter, reached
 from pilotfish.core.rollout.steps import ResolvedStep
 from pilotfish.core.rollout.turn import SOON, Rollout, Turn, abort, heading, sooner
@@ -31,6 +32,7 @@ def stepping(turn: Turn) -> Rollout | RolloutStatus:
     stuck = lost_pods(turn, progress, current.title)
     if stuck is not None:
         return stuck
+    progress = replace(progress, applies=(*progress.applies, *keep_shadow(scope, state)))
     arrived = arrival(scope, layout)
     spread = layout.replicas.get(scope.stable or "") == stable and progress.stage is Stage.READY
     if not (spread and arrived.there):
@@ -44,8 +46,26 @@ def stepping(turn: Turn) -> Rollout | RolloutStatus:
             wake=scope.now + SOON,
         )
         return Rollout(progress=waiting, state=state, layout=layout)
+    if step.ready_at is None and not shadow_ready(scope):
+        return _wait_for_shadow(turn, current, layout, progress)
     turn = replace(turn, state=reached(state, scope.now))
     return _judge_step(turn, current, layout, progress)
+
+
+def _wait_for_shadow(turn: Turn, current: ResolvedStep, layout: Layout, progress: Progress) -> Rollout:
+    """Nothing counts before answers are compared; once they are, silence of the shadow is for the analysis to judge."""
+    trouble = shadow_trouble(turn.scope)
+    if trouble.fatal:
+        return abort(turn, trouble.reason, f"Aborted at {current.title}: {trouble.message}")
+    waiting = replace(
+        progress,
+        stage=Stage.CANARYING,
+        reason=trouble.reason,
+        message=f"{heading(current)}: {trouble.message}",
+        held_up=trouble.reason is not Reason.CANARYING,
+        wake=turn.scope.now + SOON,
+    )
+    return Rollout(progress=waiting, state=turn.state, layout=layout)
 
 
 def _judge_step(turn: Turn, current: ResolvedStep, layout: Layout, progress: Progress) -> Rollout | RolloutStatus:

@@ -4,6 +4,7 @@ from pilotfish.api.rollout_status import RolloutStage, RolloutStatus, TrafficSta
 from pilotfish.core.rollout.layout import Layout, Share, mode_of, stored_share
 from pilotfish.core.rollout.pods import Pods, count_pods
 from pilotfish.core.rollout.routes import assigned_weights, uses_routes
+from pilotfish.core.rollout.shadow import shadow_endpoints
 from pilotfish.core.rollout.split import achievable_by, split_warning_by
 from pilotfish.core.rollout.steps import resolve_steps
 from pilotfish.core.scope import Scope
@@ -76,6 +77,6 @@ def _assigned(scope: Scope, layout: Layout) -> int | None:
         return round(100 * stored.get(layout.other, 0) / total) if stored and total else None
     if share is Share.BOTH:
         ready = count_pods(scope, layout.other).ready
-        total = ready + count_pods(scope, scope.stable or "").ready
+        total = ready + count_pods(scope, scope.stable or "").ready + shadow_endpoints(scope)
         return round(100 * ready / total) if total else None
     return {Share.OTHER: 100, Share.STABLE: 0}.get(share) if share else None

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pilotfish.api.job_input import SHADOW_DRAIN_SECONDS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -24,5 +26,5 @@ class Limits:
     """Between two looks at who is there."""
     ready: float = 5.0
     """A server that takes longer to say that it is ready is not."""
-    drain: float = 20.0
+    drain: float = SHADOW_DRAIN_SECONDS
     """What is under way when the shadow is told to stop may take so long."""
