@@ -59,12 +59,10 @@ def fill_store(kubectl: Kubectl, folders: dict[str, Path]) -> None:
         upload(kubectl, folder, key, namespace=NAMESPACE)
 
 
-def apply_example(kubectl: Kubectl, name: str, uri: str | None = None) -> None:
-    """`kubectl apply` of one example, with another model if asked."""
+def apply_example(kubectl: Kubectl, name: str) -> None:
+    """`kubectl apply` of one example."""
     body = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
     body["metadata"]["namespace"] = NAMESPACE
-    if uri:
-        body["spec"]["model"]["uri"] = uri
     kubectl.apply(body)
 
 
@@ -91,8 +89,8 @@ def main() -> None:
     apply_example(kubectl, "sentences")
     follow_until_ready(kubectl, "sentences", namespace=NAMESPACE, say=say)
 
-    say("Update: digits moves to s3://models/digits/v2/")
-    apply_example(kubectl, "digits", "s3://models/digits/v2/")
+    say("kubectl apply -f examples/digits-canary.yaml: v2 gets half of the requests, is judged, then gets all of them")
+    apply_example(kubectl, "digits-canary")
     follow_until_ready(kubectl, "digits", namespace=NAMESPACE, say=say)
     say("The old pods finish their requests and go")
     selector = "pilotfish.dev/name=digits,pilotfish.dev/component=triton"
@@ -114,6 +112,7 @@ def main() -> None:
     print(f"  export PATH={tools}:$PATH KUBECONFIG={config}")
     print(f"  kubectl get mdep -n {NAMESPACE} -o wide")
     print(f"  kubectl describe mdep digits -n {NAMESPACE}")
+    print(f"  .venv/bin/pilotfish history digits -n {NAMESPACE}")
     print("  kubectl explain mdep.spec.serving")
     print("  make down                                # removes the cluster and everything in it\n")
     if totals.get("failed") or totals.get("wrong"):
