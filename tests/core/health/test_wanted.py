@@ -19,13 +19,16 @@ CHECK = {"name": "gpu-memory", "query": "max(x)", "max": "0.9"}
 
 def make_pod(uid, revision, *, component="triton", address="10.0.0.1", started=True, **metadata):
     statuses = [] if started is None else [{"name": "triton", "started": started}]
+    is_shadow = component == "shadow"
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             "name": uid,
             "uid": uid,
-            "labels": names.labels(OWNER.name, names.Component(component), revision),
+            "labels": names.shadow_labels(OWNER.name, revision)
+            if is_shadow
+            else names.labels(OWNER.name, names.Component(component), revision),
             **metadata,
         },
         "spec": {},
@@ -164,6 +167,13 @@ def test_the_newest_running_shadow_of_the_candidate_is_read():
     assert found.uids == frozenset()
     assert found.counts
     assert look(shadows[2], status=make_status("Stepping")).shadow is None
+
+
+def test_what_a_shadow_tolerates_says_nothing_of_a_new_pod():
+    tolerated = {"key": "nvidia.com/gpu", "operator": "Exists"}
+    serving = {**make_pod("a", "old", creationTimestamp="2026-01-01T00:00:01Z"), "spec": {"tolerations": [tolerated]}}
+    shadow = make_pod("s", "new", component="shadow", creationTimestamp="2026-01-01T00:00:02Z")
+    assert look(serving, shadow, spec=ON_GPU, status=make_status("Starting")).tolerations == (tolerated,)
 
 
 def test_an_abort_that_waits_is_urgent_until_it_was_carried_out():
