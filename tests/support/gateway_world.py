@@ -67,6 +67,7 @@ class GatewayWorld(World):
     def step(self, actor: Callable[[], None]) -> bool:
         """Let one of them act; no weight may be in force for pods that are not ready or were not verified."""
         changed = World.step(self, actor)
+        self.laws._heed_verifications()
         for kind, in_force in self.weights.items():
             for revision, weight in in_force.items():
                 if weight and not self.gap:
