@@ -10,7 +10,7 @@ import pytest
 from pilotfish import names
 from support.builders import OWNER
 from support.gateway_world import GatewayWorld
-from support.neighbours import WRONG
+from support.neighbours import OUT_OF_MEMORY, WRONG
 from support.specs import make_wanted, uri
 from support.traffic import ERRING
 
@@ -52,6 +52,12 @@ def begin(world, spec, *, rate=20.0):
     return old
 
 
+def assert_alone(world, of):
+    """The routes know this revision and nobody else."""
+    assert world.weights == {"HTTPRoute": {of: 100}, "GRPCRoute": {of: 100}}
+    assert route_services(world) == {names.route_service(OWNER.name, of)}
+
+
 def shares(world, of):
     """Every share of a revision that the gateway was given, in order."""
     letter = world.letter(of)
@@ -67,8 +73,7 @@ def test_a_canary_goes_through_its_weights_and_leaves_one_service():
     assert new != old
     assert world.said("Ready") == ("True", "Serving")
     assert shares(world, new) == [0, 10, 50, 100, 100]
-    assert world.weights == {"HTTPRoute": {new: 100}, "GRPCRoute": {new: 100}}
-    assert route_services(world) == {names.route_service(OWNER.name, new)}
+    assert_alone(world, new)
 
 
 @pytest.mark.parametrize("strategy", ["BlueGreen", "Replace"])
@@ -88,8 +93,7 @@ def test_a_canary_that_errs_is_sent_back_to_weight_zero():
     assert world.said("Ready") == ("False", "AnalysisFailed")
     candidate = revision(world, "candidateRevision")
     assert shares(world, candidate)[-1] == 0
-    for in_force in world.weights.values():
-        assert {name for name, weight in in_force.items() if weight} == {old}
+    assert_alone(world, old)
 
 
 def test_a_canary_that_answers_wrongly_never_gets_a_weight():
@@ -98,8 +102,33 @@ def test_a_canary_that_answers_wrongly_never_gets_a_weight():
     old = begin(world, wanted("v2"))
     world.settle()
     assert world.said("Ready") == ("False", "VerificationFailed")
-    assert world.weights["HTTPRoute"][old] == 100
     assert set(shares(world, revision(world, "candidateRevision"))) <= {0}
+    assert_alone(world, old)
+
+
+def test_a_revision_that_never_had_pods_never_had_a_route():
+    world = GatewayWorld()
+    world.around.models[uri("v2")] = OUT_OF_MEMORY
+    old = begin(world, wanted("v2"))
+    world.settle()
+    assert world.status["phase"] == "Aborted"
+    assert shares(world, revision(world, "candidateRevision")) == []
+    assert_alone(world, old)
+
+
+def test_a_revision_that_was_sent_back_comes_again_through_the_same_gates():
+    world = GatewayWorld()
+    world.around.models[uri("v2")] = ERRING
+    old = begin(world, wanted("v2", analysis={"minRequests": 20, "checks": {"errorRate": {"max": "0.05"}}}))
+    world.settle()
+    assert_alone(world, old)
+    world.around.models.clear()
+    world.act("retry")
+    world.settle()
+    assert world.said("Ready") == ("True", "Serving")
+    new = revision(world)
+    assert shares(world, new) == [0, 10, 0, 0, 10, 50, 100, 100]
+    assert_alone(world, new)
 
 
 def test_ta12_nothing_moves_and_no_pod_goes_while_the_gateway_does_not_answer():
@@ -160,5 +189,4 @@ def test_any_order_of_events_keeps_weights_on_ready_pods(seed):
         world.step(rng.choice(world.actors()))
     serve(world, wanted(rng.choice(["v1", "v2", "v3"])), rng=rng)
     assert world.said("Ready") == ("True", "Serving"), world.story[-10:]
-    assert world.weights["HTTPRoute"] == {revision(world): 100}
-    assert route_services(world) == {names.route_service(OWNER.name, revision(world))}
+    assert_alone(world, revision(world))

@@ -78,10 +78,11 @@ def promised(scope: Scope) -> int:
 
 
 def route_weights(scope: Scope, layout: Layout) -> dict[str, int]:
-    """Weights of the revisions that a gateway sends requests to, in percent."""
+    """Weights of the revisions that a gateway sends requests to, in percent; one that left without a trace has none."""
     if scope.stable is None:
         return {}
-    if layout.other is None or layout.other == scope.stable:
+    gone = layout.returns and layout.other not in scope.serving_revisions()
+    if layout.other is None or layout.other == scope.stable or gone:
         return {scope.stable: 100}
     return {scope.stable: 100 - layout.weight, layout.other: layout.weight}
 
