@@ -414,7 +414,6 @@ def test_what_this_version_refuses():
         "spec.serving.placement",
         "spec.rollout.verification.tolerance.metric",
         "spec.rollout.verification.tolerance.maxMetricDrop",
-        "spec.rollout.shadow",
     ]
 
 

@@ -81,10 +81,12 @@ def measurements(outside):
 
 
 def make_pod(uid, revision, address, component="triton", **status):
+    is_shadow = component == "shadow"
+    labels = names.shadow_labels if is_shadow else lambda name, of: names.labels(name, names.Component.TRITON, of)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": uid, "uid": uid, "labels": names.labels(OWNER.name, names.Component(component), revision)},
+        "metadata": {"name": uid, "uid": uid, "labels": labels(OWNER.name, revision)},
         "spec": {},
         "status": {"podIP": address, "containerStatuses": [{"name": "c", "started": True}], **status},
     }

@@ -289,6 +289,20 @@ ROLLOUT = (
         "Replace stops the old revision first",
         {"rollout": {"strategy": "Replace", "capacity": "Swap"}},
     ),
+    Invalid(
+        "shadow without steps",
+        "shadow compares answers at the steps of a canary: set strategy: Canary, or remove shadow",
+        {"rollout": {"shadow": {"sampleRate": "0.05"}}},
+    ),
+    Invalid(
+        "shadow behind a gateway",
+        "shadow is not available with a gateway in this version; remove rollout.shadow or serving.gateway",
+        {
+            "rollout": {"strategy": "Canary", "shadow": {}},
+            "serving.gateway": {"name": "public"},
+            "serving.protocols": ["HTTP"],
+        },
+    ),
     Invalid("a strategy nobody knows", "use one of Canary, BlueGreen", {"rollout.strategy": "Blue"}, server="Blue"),
     Invalid("a capacity nobody knows", "use one of Auto, Surge", {"rollout.capacity": "Spare"}, server="Spare"),
     Invalid("a bake in words", "with its unit such as", {"rollout.bake": "long"}),
@@ -473,7 +487,6 @@ NOT_AVAILABLE = (
     _refused("serving.placement", {"profile": "a100"}),
     _refused("rollout.verification.tolerance.metric", "Accuracy"),
     _refused("rollout.verification.tolerance.maxMetricDrop", "0.01"),
-    _refused("rollout.shadow", {"sampleRate": "0.05"}),
     Invalid("uri oci, not built yet", f"oci:// {_GONE}", {"model.uri": "oci://host/model"}),
     Invalid("samples in oci, not built yet", f"oci:// {_GONE}", {"model.samples": {"uri": "oci://host/samples"}}),
     _refused_value("model.format", "Keras", "use one of ExportedProgram"),

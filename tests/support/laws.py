@@ -11,6 +11,7 @@ from typing import Any
 from pilotfish import names
 from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout import ActionVerb, Capacity, Strategy
+from pilotfish.api.rollout_status import RolloutStage
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.core.failures import ARTIFACT_LOST, RECOVERS
 from pilotfish.core.objects import name_of
@@ -106,6 +107,9 @@ class Laws:
         """Nothing moves any more: only the present spec's promise counts."""
         self._floor = len(self.reached())
         self.asked(spec)
+        shadows = self.cluster.find("Deployment", {names.COMPONENT_LABEL: names.Component.SHADOW.value})
+        stage = (self._status().get("rollout") or {}).get("stage")
+        assert not shadows or stage == RolloutStage.STEPPING, f"a shadow stands while the rollout is at {stage}"
 
     def hurt(self) -> None:
         """Something outside takes pods: until the next rest nobody can promise any."""
@@ -200,11 +204,12 @@ class Laws:
     # What stands
 
     def reached(self) -> list[dict[str, Any]]:
-        """Ready pods behind the traffic Service."""
+        """Ready pods behind the traffic Service that answer requests; a shadow passes them on to one of these."""
         service = self.cluster.look("Service", OWNER.name)
         if service is None or "selector" not in service["spec"]:
             return []
-        return [pod for pod in self.cluster.find("Pod", service["spec"]["selector"]) if is_ready(pod)]
+        found = self.cluster.find("Pod", service["spec"]["selector"])
+        return [pod for pod in found if is_ready(pod) and names.SHADOW_LABEL not in pod["metadata"]["labels"]]
 
     def _deployment(self, revision: str) -> dict[str, Any] | None:
         return self.cluster.look("Deployment", names.revision_name(OWNER.name, revision))

@@ -48,7 +48,7 @@ class Traffic:
 
     def look(self, pods: Iterable[dict[str, Any]], now: datetime) -> Health:
         """One more sample of each pod, and all that is known."""
-        found = list(pods)
+        found = [pod for pod in pods if names.REVISION_LABEL in pod["metadata"]["labels"]]
         for pod in found:
             series = self._series.setdefault(pod["metadata"]["uid"], [])
             if not series or series[-1].at < now:

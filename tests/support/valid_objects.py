@@ -81,6 +81,8 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ("Replace", {"rollout": {"strategy": "Replace"}}),
     ("Replace, said in full", {"rollout": {"strategy": "Replace", "capacity": "Recreate"}}),
     ("BlueGreen in place", {"rollout": {"capacity": "Recreate", "bake": "168h"}, "serving.minAvailable": 0}),
+    ("an empty shadow", {"rollout": {"strategy": "Canary", "shadow": {}}}),
+    ("a shadow", {"rollout": {"strategy": "Canary", "shadow": {"sampleRate": "1", "minAgreement": "0"}}}),
     ("an empty analysis", {"rollout": {"strategy": "Canary", "analysis": {}}}),
     (
         "every check",

@@ -63,7 +63,6 @@ def _wait_for_shadow(turn: Turn, current: ResolvedStep, layout: Layout, progress
         reason=trouble.reason,
         message=f"{heading(current)}: {trouble.message}",
         held_up=trouble.reason is not Reason.CANARYING,
-        wake=turn.scope.now + SOON,
     )
     return Rollout(progress=waiting, state=turn.state, layout=layout)
 
