@@ -11,12 +11,14 @@ import pytest
 import yaml
 
 from pilotfish import names
+from pilotfish.api.job_input import SHADOW_DRAIN_SECONDS
 from pilotfish.api.optimization import Tolerance
 from pilotfish.resources import (
     JobIntent,
     RevisionObjects,
     RevisionRecord,
     ServingIntent,
+    ShadowIntent,
     VerifyIntent,
     make_config_map,
     make_controller_revision,
@@ -27,6 +29,7 @@ from pilotfish.resources import (
     make_pod_disruption_budget,
     make_refresh_job,
     make_service,
+    make_shadow,
     make_store_claim,
     make_verify_job,
     read_record,
@@ -98,10 +101,17 @@ def render(spec_name, *, backend="onnxruntime"):
         "headless": headless,
         "verify-job": make_verify_job(OWNER, verify_intent(record, spec), POLICY),
         "refresh-job": make_refresh_job(OWNER, spec.model, POLICY),
+        "shadow": make_shadow(OWNER, shadow_intent(spec, candidate=revision), POLICY),
         "deployment": with_scale(deployment, replicas=spec.serving.replicas, progress_deadline="10m"),
         "service": make_service(OWNER, stable=revision, pointed=revision, protocols=spec.serving.protocols),
         "budget": make_pod_disruption_budget(OWNER, revision=revision, min_available=1),
     }
+
+
+def shadow_intent(spec, *, candidate="candidat", **changes):
+    """A candidate beside another revision."""
+    told = {"stable": "another8", "candidate": candidate, "sample_rate": 0.05, "progress_deadline": "10m"}
+    return ShadowIntent(**{**told, "precisions": ("FP32",), "tolerance": spec.optimization.tolerance, **changes})
 
 
 def verify_intent(record, spec, **changes):
@@ -173,6 +183,32 @@ def test_the_refresh_job_sees_the_source_and_its_credentials_and_no_samples():
     assert look["command"] == ["pilotfish-job", "refresh"]
     assert (body["spec"]["backoffLimit"], body["spec"]["activeDeadlineSeconds"]) == (1, 1800)
     assert names.REVISION_LABEL not in body["metadata"]["labels"]
+
+
+def test_the_shadow_sees_nothing_but_scratch():
+    pod = render("everything")["shadow"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {m["mountPath"] for m in container["volumeMounts"]} == {"/tmp"}
+    assert [list(volume) for volume in pod["volumes"]] == [["name", "emptyDir"]]
+    assert not pod["automountServiceAccountToken"]
+    assert "envFrom" not in container
+    assert container["image"] == POLICY.images.optimizer
+
+
+def test_the_shadow_is_a_triton_pod_of_no_revision():
+    body = render("small")["shadow"]
+    labels = body["spec"]["template"]["metadata"]["labels"]
+    assert labels.items() >= names.pod_selector(OWNER.name).items(), "the Service with both revisions behind it"
+    assert names.REVISION_LABEL not in labels, "nothing that picks the pods of one revision"
+    assert labels.items() >= body["spec"]["selector"]["matchLabels"].items()
+    pods = render("small")["deployment"]["spec"]
+    assert not pods["template"]["metadata"]["labels"].items() >= body["spec"]["selector"]["matchLabels"].items()
+
+
+def test_the_shadow_has_time_to_end_what_is_under_way():
+    pod = render("small")["shadow"]["spec"]["template"]["spec"]
+    pre_stop = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > pre_stop + SHADOW_DRAIN_SECONDS
 
 
 def test_a_look_for_something_else_has_another_hash():
