@@ -10,7 +10,7 @@ import pytest
 from pilotfish import names
 from support.builders import OWNER
 from support.gateway_world import GatewayWorld
-from support.neighbours import OUT_OF_MEMORY, WRONG
+from support.neighbours import OUT_OF_MEMORY, WRONG, Surroundings
 from support.specs import make_wanted, uri
 from support.traffic import ERRING
 
@@ -22,6 +22,10 @@ def wanted(version, *, strategy="Canary", serving=None, **rollout):
     spec = make_wanted(version, replicas=2, gateway=GATEWAY, **(serving or {}))
     steps = {"steps": STEPS} if strategy == "Canary" else {}
     return {**spec, "rollout": {"strategy": strategy, **steps, **rollout}}
+
+
+def errs(version, **rollout):
+    return wanted(version, analysis={"minRequests": 20, "checks": {"errorRate": {"max": "0.05"}}}, **rollout)
 
 
 def serve(world, spec, **how):
@@ -88,7 +92,7 @@ def test_other_strategies_move_by_weights_too(strategy):
 def test_a_canary_that_errs_is_sent_back_to_weight_zero():
     world = GatewayWorld()
     world.around.models[uri("v2")] = ERRING
-    old = begin(world, wanted("v2", analysis={"minRequests": 20, "checks": {"errorRate": {"max": "0.05"}}}))
+    old = begin(world, errs("v2"))
     world.settle()
     assert world.said("Ready") == ("False", "AnalysisFailed")
     candidate = revision(world, "candidateRevision")
@@ -119,7 +123,7 @@ def test_a_revision_that_never_had_pods_never_had_a_route():
 def test_a_revision_that_was_sent_back_comes_again_through_the_same_gates():
     world = GatewayWorld()
     world.around.models[uri("v2")] = ERRING
-    old = begin(world, wanted("v2", analysis={"minRequests": 20, "checks": {"errorRate": {"max": "0.05"}}}))
+    old = begin(world, errs("v2"))
     world.settle()
     assert_alone(world, old)
     world.around.models.clear()
@@ -145,6 +149,84 @@ def test_ta12_nothing_moves_and_no_pod_goes_while_the_gateway_does_not_answer():
     world.settle()
     assert world.weights["HTTPRoute"] == {revision(world): 100}
     assert revision(world) != old
+
+
+def pods_of(world, revision):
+    return world.cluster.find("Pod", names.pod_selector(OWNER.name, revision))
+
+
+@pytest.mark.parametrize("how", ["aborted", "left behind"])
+def test_ta02_the_wait_for_a_gateway_that_is_silent_ends_after_drain_and_deadline(how):
+    """The route's weight is 0 all the while: pods that nobody should ask do not keep their GPUs for ever."""
+    world = GatewayWorld()
+    old = begin(world, wanted("v2", progressDeadline="3m"))
+    world.until(lambda: (world.status.get("rollout", {}).get("step") or {}).get("readyAt"))
+    candidate = revision(world, "candidateRevision")
+    world.answers = False
+    given_up = world.moment
+    world.gap = True  # What is in force is what the gateway took over last.
+    if how == "aborted":
+        world.act("abort")
+    else:
+        world.submit(wanted("v1", progressDeadline="3m"))
+    world.go_on(timedelta(minutes=3, seconds=14))
+    assert pods_of(world, candidate)
+    world.go_on(timedelta(seconds=2))
+    assert world.cluster.look("Deployment", names.revision_name(OWNER.name, candidate)) is None
+    assert world.moment - given_up == timedelta(minutes=3, seconds=16)
+    assert world.said("Available") == ("True", "Serving")
+    world.answers = True
+    world.settle()
+    assert_alone(world, old)
+
+
+def test_ta08_a_revision_that_is_left_behind_again_drains_from_then_on():
+    """It was stable once: what history says of that time is over."""
+    world = GatewayWorld()
+    first = begin(world, wanted("v2"))
+    world.settle()
+    second = revision(world)
+    world.submit(wanted("v1"))
+    world.until(lambda: world.weights["HTTPRoute"].get(first) == 50)
+    world.submit(wanted("v2"))
+    world.go_on(timedelta(seconds=13))
+    assert pods_of(world, first)
+    world.go_on(timedelta(seconds=5))
+    assert not pods_of(world, first)
+    assert_alone(world, second)
+
+
+def test_ta02_what_never_had_requests_has_no_pods_at_once_and_is_gone_after_the_deadline():
+    world = GatewayWorld()
+    old = begin(world, wanted("v2", progressDeadline="3m"))
+    world.until(lambda: world.status["phase"] == "Starting")
+    candidate = revision(world, "candidateRevision")
+    world.answers = False
+    world.around.models[uri("v2")] = WRONG
+    world.go_on(timedelta(minutes=2))
+    assert world.said("Ready") == ("False", "VerificationFailed")
+    assert not pods_of(world, candidate)
+    world.go_on(timedelta(minutes=2))
+    assert world.cluster.look("Deployment", names.revision_name(OWNER.name, candidate)) is None
+    world.answers = True
+    world.settle()
+    assert_alone(world, old)
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["followed", "silent"])
+def test_pods_that_gave_their_place_back_keep_it_until_their_weight_is_gone(answers):
+    world = GatewayWorld(around=Surroundings(gpus=2), sees_room=True)
+    old = begin(world, errs("v2", capacity="Swap"))
+    world.until(lambda: world.weights["HTTPRoute"].get(world.status.get("candidateRevision", {}).get("hash")) == 50)
+    candidate = revision(world, "candidateRevision")
+    world.answers = answers
+    world.act("abort")
+    world.go_on(timedelta(minutes=1))
+    assert bool(pods_of(world, candidate)) is not answers
+    world.answers = True
+    world.settle()
+    assert len(world._ready(old)) == 2
+    assert_alone(world, old)
 
 
 def test_a_first_deployment_does_not_wait_for_a_gateway_that_is_silent():

@@ -45,7 +45,9 @@ def after_failure(scope: Scope, failure: Progress) -> tuple[HistoryEntry, ...]:
 
 def after_drop(scope: Scope, *, dropped: str) -> tuple[HistoryEntry, ...]:
     """Another spec took a candidate's place while it had requests: its pods drain from now on."""
-    if any(e.revision == dropped for e in scope.status.history):
+    candidate = scope.status.candidate_revision
+    is_new = candidate is not None and candidate.hash == dropped
+    if not is_new and any(e.revision == dropped for e in scope.status.history):
         return while_going(scope)
     entry = HistoryEntry(
         revision=dropped,
@@ -54,7 +56,7 @@ def after_drop(scope: Scope, *, dropped: str) -> tuple[HistoryEntry, ...]:
         message=f"Revision {scope.revision} was asked for before it had taken over",
         at=timestamp(scope.now),
     )
-    return (entry, *while_going(scope))[:LIMIT]
+    return (entry, *(e for e in while_going(scope) if e.revision != dropped))[:LIMIT]
 
 
 def while_going(scope: Scope) -> tuple[HistoryEntry, ...]:

@@ -2,12 +2,13 @@
 
 from datetime import datetime, timedelta
 
+from pilotfish.api.base import parse_duration
 from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.core.failures import parse_time
 from pilotfish.core.progress import Stage
 from pilotfish.core.rollout.layout import Layout, Share, arrival, stored_share
 from pilotfish.core.rollout.pods import count_pods
-from pilotfish.core.rollout.routes import routed_revisions
+from pilotfish.core.rollout.routes import routed_revisions, weighted_revisions
 from pilotfish.core.rollout.state import TAKES_REQUESTS
 from pilotfish.core.rollout.turn import Rollout
 from pilotfish.core.scope import Scope
@@ -25,21 +26,30 @@ def find_leaving(scope: Scope, rollout: Rollout) -> str | None:
 def stays_until(scope: Scope, state: RolloutStatus, layout: Layout, leaving: str) -> datetime | None:
     """When to look again because the leaving revision's pods must still stay; None when they may go now.
 
-    They stay while requests may reach them, and then as long as a drain takes, if somebody else serves meanwhile.
+    They stay while requests may reach them, and then as long as a drain takes, if somebody else serves meanwhile. A
+    gateway that does not answer is waited for only so long: the pods hold what others need.
     """
     if leaving not in scope.serving_revisions() or scope.stable is None:
         return None
     had_requests = state.revision == leaving and state.stage in TAKES_REQUESTS
-    if not had_requests:
-        return scope.now + _SOON if leaving in routed_revisions(scope) else None
-    gone = layout.share is Share.STABLE and stored_share(scope, leaving) in {Share.STABLE, None}
-    if not gone or not arrival(scope, layout).there or leaving in routed_revisions(scope):
+    if had_requests and not (layout.share is Share.STABLE and stored_share(scope, leaving) in {Share.STABLE, None}):
         return scope.now + _SOON
-    if count_pods(scope, scope.stable).ready == 0 or count_pods(scope, leaving).ready == 0:
+    routed = leaving in routed_revisions(scope) or (had_requests and not arrival(scope, layout).there)
+    if routed and not _waited_enough(scope, state, leaving):
+        return scope.now + _SOON
+    if not had_requests or count_pods(scope, scope.stable).ready == 0 or count_pods(scope, leaving).ready == 0:
         return None
     since = _since(scope, state, leaving)
     due = scope.now if since is None else since + scope.policy.drain
     return due if due > scope.now else None
+
+
+def _waited_enough(scope: Scope, state: RolloutStatus, leaving: str) -> bool:
+    """Whether no route has asked for the revision for a drain and a progress deadline, whatever a gateway says."""
+    since = _since(scope, state, leaving)
+    if since is None or leaving in weighted_revisions(scope):
+        return False
+    return scope.now >= since + scope.policy.drain + parse_duration(scope.spec.rollout.progress_deadline)
 
 
 def _since(scope: Scope, state: RolloutStatus, leaving: str) -> datetime | None:

@@ -13,7 +13,7 @@ from pilotfish.api.rollout import Capacity
 from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.core.rollout.capacity import schedule_overdue
 from pilotfish.core.rollout.pods import Pods, count_pods
-from pilotfish.core.rollout.routes import assigned_weights, routes_state
+from pilotfish.core.rollout.routes import assigned_weights, routed_revisions, routes_state
 from pilotfish.core.rollout.scale import Scale, make_target, most_weight, next_scale, promised_ready
 from pilotfish.core.rollout.state import TAKES_REQUESTS
 from pilotfish.core.scope import Scope
@@ -121,7 +121,8 @@ def go_back(scope: Scope, state: RolloutStatus, leaving: str) -> Layout:
     surge = mode_of(state) is Capacity.SURGE
     if surge or safe:
         # The pass that takes pods from under the traffic Service may be the last one for a while: first it turns away.
-        asked = had_requests and (surge or stored_share(scope, leaving) in {Share.BOTH, Share.OTHER})
+        pointed = stored_share(scope, leaving) in {Share.BOTH, Share.OTHER}
+        asked = had_requests and (surge or pointed or leaving in routed_revisions(scope))
         kept = other.asked if asked else 0
         return Layout(replicas={scope.stable: wanted, leaving: kept}, other=leaving, returns=True)
     mode = mode_of(state)

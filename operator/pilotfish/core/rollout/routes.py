@@ -119,7 +119,12 @@ def routed_revisions(scope: Scope) -> frozenset[str]:
     if any(_unsettled(scope, route) is not None for route in routes):
         services = (s for s in scope.observed.of_kind("Service") if _is_of_revision(scope, s))
         return frozenset(revision for s in services if (revision := label_of(s, names.REVISION_LABEL)) is not None)
-    stored = (_stored_weights(scope, route) for route in routes)
+    return weighted_revisions(scope)
+
+
+def weighted_revisions(scope: Scope) -> frozenset[str]:
+    """Revisions that any route, as stored, gives a weight above 0, whether or not a gateway follows."""
+    stored = (_stored_weights(scope, route) for route in _stored_routes(scope))
     return frozenset(revision for weights in stored for revision, weight in weights.items() if weight > 0)
 
 
