@@ -138,7 +138,9 @@ def _have(scope: Scope, record: RevisionRecord) -> Progress:
 
 
 def _is_stale(scope: Scope, job: Body) -> bool:
-    """A failed Job of an earlier attempt: the spec asked for something else since, and now asks for this again."""
+    """A failed Job of an earlier attempt: something else was asked for since, and now this again, or a retry."""
+    if scope.orders.retry:
+        return True
     if scope.is_same_attempt:
         return False
     return annotation_of(job, names.GENERATION) != str(scope.observed.generation)

@@ -99,6 +99,8 @@ def _verifying(turn: Turn) -> Rollout | RolloutStatus:
             return Rollout(progress=waiting, state=_with_errors(state, told.errors), layout=layout)
         passed = VerificationStatus(verdict=told.verdict, message=told.message, at=timestamp(scope.now))
         turn = replace(turn, state=state.model_copy(update={"verification": passed}))
+    if scope.stable is None and progress.stage is not Stage.READY:
+        return Rollout(progress=progress, state=turn.state, layout=layout)  # Scaled, or hurt, while it was verified.
     if scope.stable is None:
         return Rollout(progress=done(turn, progress), state=lasting(turn.state), layout=layout, promoted=True)
     return held_by_window(turn) or _after_verification(turn)

@@ -49,7 +49,8 @@ def move(turn: Turn, *, stable: int, candidate: int, share: Share, weight: int =
 def stay(turn: Turn, *, share: Share) -> tuple[Layout, Progress]:
     """Everything as it stands."""
     scope = turn.scope
-    replicas = turn.candidate.asked if turn.candidate.exists else first_pods(scope, turn.mode, turn.steps)
+    begun = turn.candidate.exists and scope.stable is not None
+    replicas = turn.candidate.asked if begun else first_pods(scope, turn.mode, turn.steps)
     serving = advance_serving(scope, turn.artifact, replicas=replicas)
     kept = {} if scope.stable is None else {scope.stable: turn.stable.asked if turn.stable.exists else turn.replicas}
     if scope.stable is not None and turn.mode is Capacity.SURGE:

@@ -84,7 +84,9 @@ def untold_plan(turn: Turn) -> Rollout | None:
         applies=turn.artifact.applies,
         wake=turn.scope.now + SOON,
     )
-    return Rollout(progress=progress, state=turn.state, layout=at_rest(turn.scope))
+    begun = _told(turn) not in {None, Capacity.SURGE} and turn.stable.exists
+    kept = Layout(replicas={turn.scope.stable: turn.stable.asked}) if begun and turn.scope.stable else None
+    return Rollout(progress=progress, state=turn.state, layout=kept or at_rest(turn.scope))
 
 
 def _told(turn: Turn) -> str | None:
