@@ -15,7 +15,8 @@ from support.canaries import answers, bright_images, write_model, write_samples
 from support.deployments import Deployments
 from support.status_check import check_status
 
-SCALES = {"v1": 1.0, "v2": 2.0, "fails": 3.0, "slow": 4.0}
+SCALES = {"v1": 1.0, "v2": 2.0, "fails": 3.0, "slow": 4.0, "other": 5.0, "twin": 1.0}
+SHADOW = {"sampleRate": "1", "minAgreement": "0.99"}
 ANALYSIS = {
     "interval": "5s",
     "window": "10s",
@@ -93,6 +94,36 @@ def test_bad_canary_goes_back_by_itself(served: Deployments, client: ClientPod, 
     answered = last["v1"]
     wait_for("v1 alone to answer", lambda: client.totals()["v1"] > answered + 60 or None, seconds=60, found=client.logs)
     assert reached(client.totals(), version) == reached(last, version), "it still gets requests"
+
+
+def test_other_answers_send_a_canary_back(served: Deployments, client: ClientPod):
+    served.apply("canary", spec("other", shadow=SHADOW))
+    told = served.wait_condition("canary", "Ready", "False", reason="AnalysisFailed", seconds=200)
+    assert "Aborted at step 1/1: agreement with the stable revision" in told["message"], told
+    settled(served)
+    totals = client.totals()
+    assert totals.get("failed", 0) == 0, totals
+    assert totals["other"] > 0, totals
+
+
+def test_equal_answers_are_an_agreement(served: Deployments, client: ClientPod):
+    served.apply("canary", spec("twin", steps=[{"weight": 50, "hold": "Forever"}], shadow=SHADOW))
+    checks = wait_for("an agreement", lambda: agreement(served), seconds=200, found=lambda: served.story("canary"))
+    assert checks["verdict"] == "Pass", checks
+    assert float(checks["value"]) == 1, checks
+    served.apply("canary", spec("twin", shadow=SHADOW))
+    served.wait_ready("canary", seconds=200)
+    settled(served)
+    totals = client.totals()
+    assert totals.get("failed", 0) == 0, totals
+    assert totals.get("wrong", 0) == 0, totals
+
+
+def agreement(served: Deployments) -> Mapping[str, Any] | None:
+    """What the analysis measured of it, once it has."""
+    analysis = (served.get("canary")["status"].get("rollout") or {}).get("analysis") or {}
+    found = (check for check in analysis.get("checks", ()) if check["name"] == "shadowAgreement" and check.get("value"))
+    return next(found, None)
 
 
 def test_abort_takes_the_requests_away(served: Deployments, client: ClientPod, kubectl: Kubectl, namespace: str):
