@@ -19,6 +19,7 @@ from pilotfish.core.rollout.actions import FULL
 from pilotfish.core.rollout.judging import judge_candidate
 from pilotfish.core.rollout.layout import Layout, Share, arrival, at_rest
 from pilotfish.core.rollout.moving import lost_pods, move, stay
+from pilotfish.core.rollout.pods import count_pods
 from pilotfish.core.rollout.room import first_pods, keep_plan, room_overdue
 from pilotfish.core.rollout.state import at_step, begin, enter, lasting
 from pilotfish.core.rollout.stepping import stepping
@@ -37,7 +38,7 @@ def advance_rollout(scope: Scope, artifact: Progress) -> Rollout:
         if artifact.stage is Stage.FAILED:
             return give_up(scope, fresh, artifact)
         return Rollout(progress=artifact, state=fresh, layout=at_rest(scope))
-    if state.revision != scope.revision or state.stage is None or state.aborted is not None:
+    if state.revision != scope.revision or state.aborted is not None or not _has_come_so_far(scope, state):
         state = begin(state, scope.revision, scope.now)
     steps = resolve_steps(scope.spec.rollout)
     while True:
@@ -47,6 +48,13 @@ def advance_rollout(scope: Scope, artifact: Progress) -> Rollout:
         if isinstance(outcome, Rollout):
             return outcome
         state = outcome
+
+
+def _has_come_so_far(scope: Scope, state: RolloutStatus) -> bool:
+    """Whether the pods that came to this stage still stand: what was verified of others says nothing."""
+    if state.stage in {None, RolloutStage.STARTING}:
+        return state.stage is not None
+    return count_pods(scope, scope.revision).exists
 
 
 def _starting(turn: Turn) -> Rollout | RolloutStatus:
