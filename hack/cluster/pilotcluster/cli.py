@@ -192,10 +192,11 @@ def make_parser() -> argparse.ArgumentParser:
         "gateway": gateway, "kubeconfig": kubeconfig, "tools": print_tools, "gateway-api": print_gateway_api,
     }  # fmt: skip
     parsers = {name: commands.add_parser(name, help=function.__doc__) for name, function in functions.items()}
+    usual = os.environ.get("PILOTFISH_CLUSTER") or DEFAULT_NAME
     for name, function in functions.items():
         parsers[name].set_defaults(run=function)
         if name not in {"tools", "gateway-api"}:
-            parsers[name].add_argument("--name", default=DEFAULT_NAME, help="name of the cluster (%(default)s)")
+            parsers[name].add_argument("--name", default=usual, help="name of the cluster (%(default)s)")
     parsers["up"].add_argument("--api-only", action="store_true", help="etcd, API server and controllers, no node")
     parsers["up"].add_argument("--kubeconfig", metavar="FILE", help="write the kubeconfig here as well")
     parsers["up"].add_argument("--gpus", type=_not_negative, help=f"GPUs the node advertises ({DEFAULT_GPUS})")

@@ -9,7 +9,7 @@ from pilotcluster.console import ClusterError
 
 HERE = Path(__file__).resolve().parents[1]
 REPOSITORY = HERE.parents[1]
-DEFAULT_NAME = os.environ.get("PILOTFISH_CLUSTER") or "pilotfish"
+DEFAULT_NAME = "pilotfish"
 MAX_NAME = 40
 
 
