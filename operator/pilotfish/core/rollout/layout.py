@@ -124,7 +124,8 @@ def go_back(scope: Scope, state: RolloutStatus, leaving: str) -> Layout:
         pointed = stored_share(scope, leaving) in {Share.BOTH, Share.OTHER}
         asked = had_requests and (surge or pointed or leaving in routed_revisions(scope))
         kept = other.asked if asked else 0
-        return Layout(replicas={scope.stable: wanted, leaving: kept}, other=leaving, returns=True)
+        back = wanted if surge else max(stable.asked, wanted - kept)
+        return Layout(replicas={scope.stable: back if kept else wanted, leaving: kept}, other=leaving, returns=True)
     mode = mode_of(state)
     alone = stored_share(scope, leaving) is Share.OTHER
     needed = promised_ready(mode, wanted) if alone else 0
