@@ -46,6 +46,12 @@ def route_services(world):
     return {name for name in services if name.endswith("-route")}
 
 
+def change_routes_by_hand(world):
+    """Somebody writes into both routes: the operator writes them again, and the gateway has to take that over."""
+    for kind, name in (("HTTPRoute", "digits-http"), ("GRPCRoute", "digits-grpc")):
+        world.cluster.change_now(kind, name, lambda body: body["spec"].update(hostnames=["elsewhere.example.org"]))
+
+
 def begin(world, spec, *, rate=20.0):
     world.traffic.rate = rate
     serve(world, {**spec, "model": {"uri": uri("v1")}})
@@ -229,25 +235,119 @@ def test_pods_that_gave_their_place_back_keep_it_until_their_weight_is_gone(answ
     assert_alone(world, old)
 
 
-def test_a_first_deployment_does_not_wait_for_a_gateway_that_is_silent():
+def test_a_first_deployment_is_ready_once_its_routes_are_accepted():
     world = GatewayWorld(answers=False)
     world.submit(wanted("v1"))
     world.go_on(timedelta(minutes=2))
     assert routes(world) == ["GRPCRoute", "HTTPRoute"]
     assert world.status["stableRevision"]["hash"]
+    assert world.said("Available") == ("True", "Serving")
+    assert world.said("Ready") == ("False", "WaitingForRoutes")
+    message = world.condition("Ready")["message"]
+    assert message.startswith('Gateway "public" has not answered HTTPRoute "digits-http"; check that it exists')
+    assert message.endswith(f"; inside the cluster revision {revision(world)} serves")
+    assert world.status["phase"] == "Starting"
+    world.answers = True
+    world.settle()
+    assert world.said("Ready") == ("True", "Serving")
+    assert world.heard == ["Optimizing", "Starting", "Verifying", "WaitingForRoutes", "Serving"]
 
 
-def test_a_cluster_without_routes_serves_all_the_same_and_says_what_an_update_waits_for():
+def test_ready_does_not_flap_while_a_gateway_takes_a_route_over_again():
+    world = GatewayWorld()
+    begin(world, wanted("v1"))
+    world.settle()
+    before = list(world.heard)
+    for seconds in (1, 9):
+        world.answers = False
+        change_routes_by_hand(world)
+        world.go_on(timedelta(seconds=seconds))
+        assert world.said("Ready") == ("True", "Serving")
+        assert world.said("Progressing") == ("True", "WaitingForRoutes")
+        assert world.status["phase"] == "Ready"
+        world.answers = True
+        world.settle()
+        assert world.said("Progressing") == ("False", "UpToDate")
+    assert world.heard == before
+
+
+def test_a_gateway_that_falls_silent_is_told_ten_seconds_later():
+    world = GatewayWorld()
+    begin(world, wanted("v1"))
+    world.settle()
+    world.answers = False
+    change_routes_by_hand(world)
+    world.go_on(timedelta(seconds=11))
+    assert world.said("Ready") == ("False", "WaitingForRoutes")
+    assert world.said("Reconciling") == ("True", "WaitingForRoutes")
+    assert world.said("Available") == ("True", "Serving")
+    world.answers = True
+    world.settle()
+    assert world.said("Ready") == ("True", "Serving")
+
+
+def test_another_host_is_not_ready_before_the_gateway_knows_it():
+    """Nobody who waits for Ready after a change is told so by what was before."""
+    world = GatewayWorld()
+    begin(world, wanted("v1"))
+    world.settle()
+    world.answers = False
+    spec = wanted("v1")
+    spec["serving"]["gateway"] = {**GATEWAY, "hostnames": ["b.example.org"]}
+    world.submit(spec)
+    world.go_on(timedelta(seconds=1))
+    assert world.said("Ready") == ("False", "WaitingForRoutes")
+    world.answers = True
+    world.settle()
+    assert world.said("Ready") == ("True", "Serving")
+
+
+def test_a_promotion_is_told_once_and_the_routes_are_tidied_without_a_word():
+    world = GatewayWorld()
+    begin(world, wanted("v2"))
+    before = len(world.heard)
+    world.settle()
+    since = world.heard[before:]
+    assert since.count("Serving") == 1
+    assert since[-1] == "Serving"
+
+
+def test_paused_with_a_silent_gateway_nobody_says_ready():
+    world = GatewayWorld()
+    begin(world, wanted("v1"))
+    world.settle()
+    world.answers = False
+    change_routes_by_hand(world)
+    world.pause()
+    world.go_on(timedelta(minutes=1))
+    assert world.said("Ready") == ("False", "Paused")
+    world.pause(False)
+    world.answers = True
+    world.settle()
+    assert world.said("Ready") == ("True", "Serving")
+
+
+def test_a_cluster_without_routes_serves_inside_and_says_what_is_missing():
     world = GatewayWorld(unserved=frozenset({"HTTPRoute", "GRPCRoute"}))
     world.submit(wanted("v1"))
     world.go_on(timedelta(minutes=2))
     assert world.said("Available") == ("True", "Serving")
+    assert world.said("Ready") == ("False", "GatewayUnavailable")
     world.submit(wanted("v2"))
     world.go_on(timedelta(minutes=5))
     assert routes(world) == []
     assert world.said("Available") == ("True", "Serving")
     assert world.said("Ready") == ("False", "GatewayUnavailable")
     assert "install the Gateway API" in world.condition("Ready")["message"]
+
+
+def test_the_gateway_api_that_comes_later_is_seen_within_a_minute():
+    world = GatewayWorld(unserved=frozenset({"HTTPRoute", "GRPCRoute"}))
+    world.submit(wanted("v1"))
+    world.go_on(timedelta(minutes=2))
+    world.unserved = frozenset()
+    world.go_on(timedelta(seconds=61))
+    assert world.said("Ready") == ("True", "Serving")
 
 
 def test_a_gateway_that_is_no_longer_named_takes_everything_of_it_along():

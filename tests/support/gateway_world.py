@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from pilotfish import names
-from pilotfish.core import CHILD_KINDS, POD_KIND, Observed, Policy, observe
+from pilotfish.core import CHILD_KINDS, POD_KIND, Observed, Plan, Policy, observe
 from pilotfish.core.observed import ROUTE_KINDS
 from support.builders import OWNER, POLICY
 from support.neighbours import LABELS, is_ready
@@ -25,12 +25,21 @@ class GatewayWorld(World):
     unserved: frozenset[str] = frozenset()
     gap: bool = False
     """Whether the rollout was allowed to leave nobody serving for a while."""
+    heard: list[str] = field(default_factory=list)
+    """Reasons of the condition Ready, one after the other."""
 
     def observed(self) -> Observed:
         """What a pass sees, routes too."""
         kinds = (*CHILD_KINDS, *(kind for kind in ROUTE_KINDS if kind[1] not in self.unserved), POD_KIND)
         objects = [body for _, kind in kinds for body in self.cluster.find(kind, LABELS)]
         return self._measured(observe(self.body, objects, unserved=self.unserved))
+
+    def execute(self, made: Plan) -> None:
+        """The writes of a pass; what it says of Ready is kept."""
+        World.execute(self, made)
+        said = self.said("Ready")
+        if said is not None and said[1] not in self.heard[-1:]:
+            self.heard.append(said[1])
 
     def actors(self) -> list[Callable[[], None]]:
         """Everybody and the gateway."""

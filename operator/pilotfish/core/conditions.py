@@ -11,6 +11,7 @@ from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.core.failures import Finding
 from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.rollout.pods import Pods
+from pilotfish.core.rollout.reach import overlooked_until, waits_for_gateway
 from pilotfish.core.scope import Scope
 from pilotfish.resources.revision import RevisionRecord
 
@@ -38,7 +39,13 @@ class View:
     @property
     def is_served(self) -> bool:
         """Whether what the spec asks for has the traffic, with all its pods."""
-        return self.progress.stage is Stage.READY and self.stable == self.scope.revision
+        reached = self.progress.stage is Stage.READY or (self.waits_for_gateway and overlooked_until(self.scope))
+        return bool(reached) and self.stable == self.scope.revision
+
+    @property
+    def waits_for_gateway(self) -> bool:
+        """Whether clients inside the cluster are served as asked, and others not for certain."""
+        return self.stable == self.scope.revision and waits_for_gateway(self.progress)
 
     @property
     def is_moving(self) -> bool:
@@ -69,7 +76,7 @@ def make_conditions(view: View) -> tuple[Condition, ...]:
         (ConditionType.PROGRESSING, judge_progressing(view)),
         (ConditionType.HEALTHY, judge_healthy(view)),
     ]
-    if view.is_moving:
+    if view.is_moving and not view.is_served:
         verdicts.append((ConditionType.RECONCILING, _now(view)))
     if view.is_stalled:
         verdicts.append((ConditionType.STALLED, _now(view)))
@@ -186,6 +193,8 @@ def _meanwhile(view: View) -> str:
     others = view.stable is not None and view.serving == (view.stable,) and view.stable != view.scope.revision
     if others and view.pods.ready > 0:
         message += f"; revision {view.stable} keeps serving"
+    if view.waits_for_gateway and view.pods.ready > 0:
+        message += f"; inside the cluster revision {view.stable} serves"
     docs = view.scope.policy.docs_url
     if view.is_stalled and docs:
         message += f"; see {docs}#{view.progress.reason.anchor}"

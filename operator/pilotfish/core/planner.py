@@ -21,6 +21,7 @@ from pilotfish.core.retire import retire
 from pilotfish.core.rollout.advance import advance, guard
 from pilotfish.core.rollout.departure import find_leaving, stays_until
 from pilotfish.core.rollout.layout import Layout, as_found
+from pilotfish.core.rollout.reach import wait_for_gateway
 from pilotfish.core.rollout.shadow import unwanted_shadow
 from pilotfish.core.rollout.state import paused
 from pilotfish.core.rollout.telling import count_serving, describe, serving_revisions
@@ -84,8 +85,9 @@ def plan(observed: Observed, policy: Policy, now: datetime) -> Plan:
 
 def decide(scope: Scope, rollout: Rollout) -> Decision:
     """Pods and traffic as the rollout wants them, and behind it everything that is over."""
-    progress, layout = rollout.progress, rollout.layout
+    layout = rollout.layout
     stable = scope.revision if rollout.promoted else scope.stable
+    progress = wait_for_gateway(scope, rollout.progress, stable)
     past = _history(scope, rollout, stable)
     leaving = find_leaving(scope, rollout)
     stays = None if leaving is None else stays_until(scope, rollout.state, layout, leaving)
@@ -119,7 +121,7 @@ def freeze(scope: Scope) -> Decision:
         return decide(scope, safety)
     seen = safety or advance(scope)
     return Decision(
-        progress=replace(seen.progress, applies=(), deletes=()),
+        progress=replace(wait_for_gateway(scope, seen.progress, scope.stable), applies=(), deletes=()),
         rollout=paused(scope.rollout if safety is None else safety.state, scope.now),
         layout=as_found(scope),
         stable=scope.stable,

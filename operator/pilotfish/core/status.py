@@ -80,6 +80,8 @@ def _phase(view: View) -> Phase:
         return Phase.PAUSED
     if view.progress.stage is Stage.FAILED:
         return Phase.STALLED if view.stable is None else Phase.ABORTED
+    if view.is_served:
+        return Phase.READY
     if view.progress.stage is Stage.PROMOTING and len(view.serving) < _BOTH:
         return Phase.STARTING
     return _PHASES[view.progress.stage]
