@@ -73,11 +73,11 @@ def _retry(action: Action, standing: Orders, at: Situation) -> Orders:
 
 def _undo(action: Action, standing: Orders, at: Situation) -> Orders:
     wanted = action.to_revision or ""
+    if wanted == at.spec:  # Known or not: it can be made again.
+        return Orders(id=action.id, message=f"undo: revision {wanted} is what the spec describes")
     if wanted not in at.known:
         known = ", ".join(sorted(at.known)) or "none"
         return _used_up(action, standing, f"revision {wanted} is not known any more (known: {known})")
-    if wanted == at.spec:
-        return Orders(id=action.id, message=f"undo: revision {wanted} is what the spec describes")
     return Orders(
         id=action.id,
         message=f"undo: revision {wanted} is served until the spec changes",
