@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotfish.api.base import parse_duration
+from pilotfish.api.conditions import timestamp
 from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout import Capacity, Strategy
 from pilotfish.core.rollout.capacity import CapacityAsk, plan_capacity, schedule_overdue, unscheduled_since
 from pilotfish.core.rollout.fitting import pods_that_fit
+from pilotfish.core.rollout.room import load_seconds
 from pilotfish.core.room import NodeRoom, Room
 
 GPU = "nvidia.com/gpu"
@@ -196,7 +198,7 @@ class TestTold:
         plan = plan_capacity(replace(TWO, capacity=Capacity.RECREATE, min_available=2, load_seconds=None), free(8))
         assert (plan.mode, plan.blocked) == (Capacity.RECREATE, None)
         assert plan.status.message == (
-            "All old pods stop before the new ones start; nothing serves until the new revision is loaded"
+            "All old pods stop before the new ones start; nothing serves until the new revision is verified"
         )
         assert plan.status.expected_downtime is None
         assert plan.status.rollback_eta is None
@@ -348,6 +350,35 @@ def test_times_are_rounded_up_so_that_sentences_stay(seconds, wire, words):
     assert parse_duration(wire).total_seconds() >= seconds
 
 
+def test_a_gap_lasts_longer_than_loading_and_going_back_does_not():
+    plan = plan_capacity(replace(ONE, min_available=0, load_seconds=4.0, around_seconds=10.0), FULL)
+    assert (plan.status.expected_downtime, plan.status.rollback_eta) == ("15s", "5s")
+    assert plan.status.message.endswith("nothing serves for about 15 s")
+    waits = plan_capacity(replace(ONE, load_seconds=4.0, around_seconds=10.0), FULL)
+    assert waits.blocked.message.endswith("to allow a gap of about 15 s")
+
+
+class TestLoading:
+    def test_counts_from_the_place_that_a_pod_got_not_from_its_creation(self):
+        assert load_seconds((make_ready_pod(created=0, placed=26, ready=31),)) == 5
+        assert load_seconds((make_ready_pod(created=0, placed=None, ready=31),)) == 31
+
+    def test_the_slowest_counts_and_who_is_not_ready_does_not(self):
+        pods = (make_ready_pod(created=0, placed=1, ready=4), make_ready_pod(created=0, placed=0, ready=7))
+        unready = make_ready_pod(created=0, placed=0, ready=50, status="False")
+        assert load_seconds((*pods, unready)) == 7
+        assert load_seconds((unready,)) is None
+
+
+def make_ready_pod(*, created, placed, ready, status="True"):
+    def at(seconds):
+        return timestamp(NOW + timedelta(seconds=seconds))
+
+    scheduled = [] if placed is None else [{"type": "PodScheduled", "status": "True", "lastTransitionTime": at(placed)}]
+    conditions = [*scheduled, {"type": "Ready", "status": status, "lastTransitionTime": at(ready)}]
+    return {"metadata": {"creationTimestamp": at(created)}, "status": {"conditions": conditions}}
+
+
 asks = st.builds(
     CapacityAsk,
     strategy=st.sampled_from(Strategy),
@@ -361,6 +392,7 @@ asks = st.builds(
     stable_ready=st.integers(0, 5),
     waiting=st.booleans(),
     load_seconds=st.none() | st.floats(0, 10_000),
+    around_seconds=st.floats(0, 60),
     placed=st.integers(0, 6),
     created=st.integers(0, 6),
 )

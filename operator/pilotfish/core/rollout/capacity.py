@@ -99,7 +99,8 @@ def _recreate(ask: CapacityAsk, room: Room | None, *, why: str = "") -> Capacity
         why = "no old pod is ready: "
     old = "the old pod stops" if ask.replicas == 1 else "all old pods stop"
     new = "the new one starts" if ask.replicas == 1 else "the new ones start"
-    gap = "until the new revision is loaded" if ask.load_seconds is None else f"for about {_words(ask.load_seconds)}"
+    seconds = ask.gap_seconds
+    gap = "until the new revision is verified" if seconds is None else f"for about {_words(seconds)}"
     return _plan(ask, room, Capacity.RECREATE, f"{why}{old} before {new}; nothing serves {gap}")
 
 
@@ -111,7 +112,7 @@ def _blocked(
 
 
 def _plan(ask: CapacityAsk, room: Room | None, mode: Capacity, message: str) -> CapacityPlan:
-    gap = 0.0 if mode is not Capacity.RECREATE else ask.load_seconds
+    gap = 0.0 if mode is not Capacity.RECREATE else ask.gap_seconds
     # Going back loads what was stopped: all of it at once, or pod by pod.
     loads = {Capacity.SURGE: 0, Capacity.SWAP: max(1, ask.replicas)}.get(mode, 1)
     back = 0.0 if loads == 0 else None if ask.load_seconds is None else loads * _rounded(ask.load_seconds)
@@ -151,7 +152,7 @@ def _one_by_one(ask: CapacityAsk) -> str:
 
 def _sacrifice(ask: CapacityAsk) -> str:
     """What the user can give up, in words."""
-    gap = "a gap" if ask.load_seconds is None else f"a gap of about {_words(ask.load_seconds)}"
+    gap = "a gap" if ask.gap_seconds is None else f"a gap of about {_words(ask.gap_seconds)}"
     if ask.replicas > 1:
         return (
             f"set spec.serving.minAvailable to {ask.replicas - 1} to swap pods one by one, or spec.rollout.capacity to "

@@ -29,11 +29,18 @@ class CapacityAsk:
     waiting: bool = False
     """A pod beside the stable ones has found no place for longer than the schedule deadline."""
     load_seconds: float | None = None
-    """From the start of a stable pod until it was ready, as measured; None: unknown."""
+    """From a stable pod's place on a node until it was ready, as measured; None: unknown."""
+    around_seconds: float = 0.0
+    """What a gap lasts beyond loading: the old pods end before, the new ones are verified after it."""
     placed: int = 0
     """Candidate pods that have a node: they need no more room."""
     created: int = 0
     """Candidate pods that exist, with or without a node: a quota has counted them."""
+
+    @property
+    def gap_seconds(self) -> float | None:
+        """How long nothing serves when old pods stop before new ones start."""
+        return None if self.load_seconds is None else self.load_seconds + self.around_seconds
 
     @property
     def missing(self) -> int:

