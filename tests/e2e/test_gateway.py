@@ -5,19 +5,15 @@ No operator: the routes are the operator's, written as its passes write them; th
 
 import asyncio
 import http.client
-import itertools
 import logging
 import math
 import os
 import shutil
 import subprocess
-import threading
 import time
-from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import grpc
 import pytest
 import pytest_asyncio
 from testbed.kubectl import CLUSTER, Kubectl
@@ -25,6 +21,7 @@ from testbed.kubectl import CLUSTER, Kubectl
 from pilotfish import names
 from pilotfish.names import Component
 from support.apiserver import run_cluster
+from support.gateway_clients import GATEWAY, HTTP_HOST, GatewayClients, Refused, until_it_answers
 from support.kube import install_crd, kube_cluster, make_kubectl, make_object
 from support.routes import RouteKeeper
 
@@ -34,10 +31,9 @@ NAME = f"gateway-test-{os.getpid()}"
 SPACE = "shop"
 IMAGE = "pilotfish/gateway-backend:test"
 OLD, NEW = "bbbbbbbb", "cccccccc"
-HTTP_HOST, GRPC_HOST = "digits.example.org", "grpc.digits.example.org"
 SPEC = {
     "model": {"uri": "s3://models/digits/v1/"},
-    "serving": {"gateway": {"name": "public", "hostnames": [HTTP_HOST], "grpc": {"hostnames": [GRPC_HOST]}}},
+    "serving": {"gateway": GATEWAY},
 }
 REQUESTS = 3000
 SIGMAS = 5
@@ -122,68 +118,38 @@ def make_pod(revision, number):
     }
 
 
-class Client:
-    """Asks all the time, HTTP in two threads and gRPC in two over one channel; every answer and failure counts."""
+def make_clients(address):
+    return GatewayClients(address, ask_http=ask_http, ask_grpc=ask_grpc)
 
-    def __init__(self, address):
-        self.address = address
-        self.answers = {"http": Counter(), "grpc": Counter()}
-        self.failures = []
-        self._stop = threading.Event()
-        self._channel = grpc.insecure_channel(address, options=[("grpc.default_authority", GRPC_HOST)])
-        self._threads = [threading.Thread(target=ask) for ask in (self._ask_http, self._ask_grpc) for _ in range(2)]
 
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
+def ask_http(connection):
+    connection.request("GET", "/v2/health/ready", headers={"Host": HTTP_HOST})
+    answer = connection.getresponse()
+    said = answer.read().decode()
+    if answer.status != http.client.OK:
+        raise Refused(said)
+    return said
 
-    def __exit__(self, *error):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-        self._channel.close()
 
-    async def share(self, revision, *, requests=REQUESTS):
-        """Per protocol, the share of `revision` in the next so many answers, and how many those were."""
-        before = {kind: counter.copy() for kind, counter in self.answers.items()}
-        async with asyncio.timeout(60):
-            while min(self.answers[kind].total() - before[kind].total() for kind in before) < requests:  # noqa: ASYNC110 - counted by threads
-                await asyncio.sleep(0.05)
-        found = {kind: self.answers[kind].copy() - before[kind] for kind in before}
-        return {kind: (counter[revision] / counter.total(), counter.total()) for kind, counter in found.items()}
+def ask_grpc(channel):
+    return channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(b"", timeout=10).decode()
 
-    async def until_only(self, revision):
-        """Until the answers come from `revision` alone, in both protocols."""
-        began = time.monotonic()
-        while any(share < 1 for share, _ in (await self.share(revision, requests=50)).values()):
-            assert time.monotonic() - began < 30, "the other revision is still asked"
-        log.info("only %s answers, seen after %.2f s", revision, time.monotonic() - began)
 
-    def _ask_http(self):
-        connection = http.client.HTTPConnection(self.address, timeout=10)
-        while not self._stop.is_set():
-            try:
-                connection.request("GET", "/v2/health/ready", headers={"Host": HTTP_HOST})
-                answer = connection.getresponse()
-                self._count("http", answer.read().decode(), failed=answer.status != http.client.OK)
-            except (OSError, http.client.HTTPException) as error:
-                self._count("http", repr(error), failed=True)
-                connection.close()
+async def share(clients, revision, *, requests=REQUESTS):
+    """Per protocol, the share of `revision` in the next so many answers, and how many those were."""
+    before = clients.counts()
+    async with asyncio.timeout(60):
+        while min(counter.total() for counter in clients.since(before).values()) < requests:  # noqa: ASYNC110 - counted by threads
+            await asyncio.sleep(0.05)
+    return {kind: (found[revision] / found.total(), found.total()) for kind, found in clients.since(before).items()}
 
-    def _ask_grpc(self):
-        call = self._channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        while not self._stop.is_set():
-            try:
-                self._count("grpc", call(b"", timeout=10).decode(), failed=False)
-            except grpc.RpcError as error:
-                self._count("grpc", str(error.code()), failed=True)
 
-    def _count(self, kind, said, *, failed):
-        if failed:
-            self.failures.append((kind, said))
-        else:
-            self.answers[kind][said] += 1
+async def until_only(clients, revision):
+    """Until the answers come from `revision` alone, in both protocols."""
+    began = time.monotonic()
+    while any(found < 1 for found, _ in (await share(clients, revision, requests=50)).values()):
+        assert time.monotonic() - began < 30, "the other revision is still asked"
+    log.info("only %s answers, seen after %.2f s", revision, time.monotonic() - began)
 
 
 async def follow(keeper, weights):
@@ -208,44 +174,44 @@ def assert_about(found, wanted):
 async def test_a_rollout_over_weights_loses_no_request(kubectl: Kubectl, keeper, address):
     """0, 10, 50, 100 percent and the old pods gone, with HTTP and gRPC clients that never pause."""
     await follow(keeper, {OLD: 100, NEW: 0})
-    await until_it_answers(address)
-    with Client(address) as client:
-        assert_about(await client.share(NEW, requests=300), 0.0)
+    until_it_answers(lambda: make_clients(address))
+    with make_clients(address) as clients:
+        assert_about(await share(clients, NEW, requests=300), 0.0)
         for percent in (10, 50):
             await follow(keeper, {OLD: 100 - percent, NEW: percent})
-            await settle(client)
-            assert_about(await client.share(NEW), percent / 100)
+            await settle(clients)
+            assert_about(await share(clients, NEW), percent / 100)
         await follow(keeper, {OLD: 0, NEW: 100})
-        await client.until_only(NEW)
+        await until_only(clients, NEW)
         # T-A12: no weight, then no pods, then no backend, then no Service.
         assert await keeper.clear(NEW) == ()
         kubectl.run("delete", "pods", "-n", SPACE, "-l", f"{names.REVISION_LABEL}={OLD}", "--wait=true")
-        assert_about(await client.share(NEW, requests=300), 1.0)
+        assert_about(await share(clients, NEW, requests=300), 1.0)
         await follow(keeper, {NEW: 100})
         assert await keeper.clear(NEW) == (f"digits-{OLD}-route",)
-        assert_about(await client.share(NEW, requests=300), 1.0)
-    assert client.failures == []
+        assert_about(await share(clients, NEW, requests=300), 1.0)
+    assert clients.failures == []
 
 
 async def test_an_abort_reaches_the_gateway_within_five_seconds(kubectl: Kubectl, keeper, address):
     kubectl.apply(*(make_pod(OLD, number) for number in (1, 2)))
     kubectl.run("wait", "pods", "--all", "-n", SPACE, "--for=condition=Ready", "--timeout=60s")
     await follow(keeper, {OLD: 50, NEW: 50})
-    await until_it_answers(address)
-    with Client(address) as client:
-        await client.share(NEW, requests=100)
+    until_it_answers(lambda: make_clients(address))
+    with make_clients(address) as clients:
+        await share(clients, NEW, requests=100)
         began = time.monotonic()
         await follow(keeper, {OLD: 100, NEW: 0})
-        await client.until_only(OLD)
+        await until_only(clients, OLD)
         seconds = time.monotonic() - began
         log.info("from the decision to the last answer of the aborted revision: %.2f s", seconds)
         assert seconds < 5
-    assert client.failures == []
+    assert clients.failures == []
 
 
 async def test_a_gateway_that_does_not_exist_is_waited_for(keeper):
     weights = {NEW: 100}
-    spec = {**SPEC, "serving": {"gateway": {**SPEC["serving"]["gateway"], "name": "nowhere"}}}
+    spec = {**SPEC, "serving": {"gateway": {**GATEWAY, "name": "nowhere"}}}
     await keeper.cluster.apply(make_object("digits", SPACE, spec))
     await keeper.keep(weights)
     for _ in range(10):
@@ -255,16 +221,6 @@ async def test_a_gateway_that_does_not_exist_is_waited_for(keeper):
     assert 'Gateway "nowhere" has not answered HTTPRoute "digits-http"' in state.message
 
 
-async def until_it_answers(address):
-    """A gateway begins to listen with its first route."""
-    for attempt in itertools.count():
-        with Client(address) as client:
-            await asyncio.sleep(0.2)
-        if not client.failures and all(client.answers.values()):
-            return
-        assert attempt < 50, client.failures[-3:]
-
-
-async def settle(client):
+async def settle(clients):
     """The control plane has accepted the weights; Envoy's answers under way still go by the old ones."""
-    await client.share(NEW, requests=200)
+    await share(clients, NEW, requests=200)
