@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTEST := pytest -q
 PARALLEL := $(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: help setup generate lint unit apiserver triton e2e images cluster test demo bench down clean
+.PHONY: help setup generate lint unit apiserver triton e2e images cluster test soak demo bench down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ e2e: setup images ## tests on real nodes: everything together
 
 test: ## the whole suite; what CI runs
 	@hack/test
+
+soak: setup ## random walks of rollouts in memory: 100,000 checked states and no law broken
+	@PYTHONPATH=tests:hack python -W ignore hack/soak.py
 
 demo: setup ## from nothing to a served model, updated while clients send requests
 	@PYTHONPATH=hack python -m demo
