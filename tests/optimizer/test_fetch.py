@@ -130,6 +130,16 @@ def test_sound_bytes_in_the_store_stay_where_they_are(server, tmp_path):
     assert _get(f"{server.url}/model.onnx", tmp_path).entry.read_bytes() == BODY
 
 
+def test_the_same_bytes_under_another_name_are_found(tmp_path):
+    for number, name in enumerate(("v1.onnx", "twin.onnx")):
+        folder = tmp_path / f"claim{number}"
+        folder.mkdir()
+        (folder / name).write_bytes(BODY)
+        fetched = _get(f"pvc://models/{name}", tmp_path / "store", places=Places(source=folder))
+        assert fetched.record.digest == DIGEST
+        assert fetched.entry.read_bytes() == BODY
+
+
 def test_a_damaged_source_in_the_store_is_fetched_again(server, tmp_path):
     entry = _get(f"{server.url}/model.onnx", tmp_path).entry
     entry.write_bytes(b"other")

@@ -91,11 +91,12 @@ def fetch(
                 f"{uri} has {found} but spec.model.digest says {digest}; correct the bytes or the digest",
             )
         target = store / "sources" / found.removeprefix("sha256:")
-        # Sound bytes stay where they are: somebody may be reading them.
-        if find_fetched(store, found) is None:
+        # Sound bytes stay where they are, under the name they came with: somebody may be reading them.
+        fetched = find_fetched(store, found)
+        if fetched is None:
             (partial / "files").rename(target)
+            fetched = _fetched(target, files, digest=found, single=listing.single)
         shutil.rmtree(partial)
-        fetched = _fetched(target, files, digest=found, single=listing.single)
         remember(store, uri, listing, fetched.record)
     except OSError as error:
         raise from_os_error(error, doing=f"writing {uri} to the store") from error
