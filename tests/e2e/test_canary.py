@@ -6,6 +6,7 @@ The bad ones answer their golden set well: they fail, or are slow, on pictures t
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import onnx
 import pytest
 from testbed.client_pod import ClientPod
 from testbed.kubectl import Kubectl, wait_for
@@ -33,6 +34,10 @@ def stored(kubectl: Kubectl, namespace: str, tmp_path_factory: pytest.TempPathFa
     upload(kubectl, write_samples(folder / "samples.npz"), "canary/samples.npz", namespace=namespace)
     for name, scale in SCALES.items():
         path = write_model(folder / f"{name}.onnx", scale=scale, fails=name == "fails", slow=name == "slow")
+        if name == "twin":  # the same model in other bytes
+            model = onnx.load(path)
+            model.producer_name = name
+            onnx.save(model, path)
         upload(kubectl, path, f"canary/{name}.onnx", namespace=namespace)
 
 
