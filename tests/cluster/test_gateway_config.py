@@ -34,3 +34,25 @@ def test_routes_come_from_the_gateway_s_own_namespace_alone():
 def test_kind_says_what_to_do_instead():
     with pytest.raises(ClusterError, match="install a gateway of your choice for namespace shop"):
         Kind(engine="docker").gateway(LAYOUT, "shop")
+
+
+def test_a_kind_that_discovery_does_not_name_yet_is_waited_for():
+    def crd(group, plural, *versions):
+        served = [{"name": version, "served": version != "v0"} for version in versions]
+        return {"spec": {"group": group, "names": {"plural": plural}, "versions": served}}
+
+    crds = [
+        crd(gateway.GROUP, "gateways", "v0", "v1"),
+        crd(gateway.CONTOUR_GROUP, "httpproxies", "v1"),
+        crd(gateway.CONTOUR_GROUP, "extensionservices", "v1alpha1"),
+        crd("example.org", "others", "v1"),
+    ]
+    answers = {
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": {"items": crds},
+        f"/apis/{gateway.GROUP}/v1": {"resources": [{"name": "gateways"}, {"name": "gateways/status"}]},
+        f"/apis/{gateway.CONTOUR_GROUP}/v1": {"resources": [{"name": "tlscertificatedelegations"}]},
+    }
+    assert gateway.list_unserved(lambda _, path: answers.get(path)) == [
+        "httpproxies.projectcontour.io/v1",
+        "extensionservices.projectcontour.io/v1alpha1",
+    ]

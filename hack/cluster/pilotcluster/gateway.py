@@ -7,6 +7,7 @@ by the state folder on their command lines, so a gateway that died does not make
 import json
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ PORT = 80
 # Contour lets Envoy listen 8000 above the port that the Gateway names.
 ENVOY_PORT = PORT + 8000
 GROUP = "gateway.networking.k8s.io"
+CONTOUR_GROUP = "projectcontour.io"
 PROGRAMS = frozenset({"contour", "envoy"})
 READY_SECONDS = 60.0
 
@@ -45,7 +47,9 @@ def start(layout: Layout, current: Record, *, holder: int, address: str, namespa
     with step("Gateway API"):
         _kubectl(layout, "apply", "--server-side", "--force-conflicts", "-f", str(tools.gateway_api_folder()))
         _kubectl(layout, "apply", "--server-side", "--force-conflicts", "-f", str(contour / "crds.yaml"))
-        wait_for("the CRDs' service", lambda: _apply(server, namespace), seconds=READY_SECONDS)
+        # Contour ends when it looks for a kind that is not served yet.
+        wait_for("the CRDs' service", lambda: not list_unserved(server.call), seconds=READY_SECONDS)
+        wait_for("the Gateway's class", lambda: _apply(server, namespace), seconds=READY_SECONDS)
     with step(f"gateway for namespace {namespace} at {url}"):
         bootstrap = folder / "envoy.json"
         _run(
@@ -109,6 +113,18 @@ def make_gateway(namespace: str) -> list[dict[str, Any]]:
             },
         },
     ]
+
+
+def list_unserved(call: Callable[[str, str], Any]) -> list[str]:
+    """`plural.group/version` of all that both groups define and discovery does not name yet; `call` asks the server."""
+    crds = call("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
+    missing = []
+    for spec in (crd["spec"] for crd in crds if crd["spec"]["group"] in {GROUP, CONTOUR_GROUP}):
+        for version in (version["name"] for version in spec["versions"] if version["served"]):
+            found = call("GET", f"/apis/{spec['group']}/{version}") or {}
+            if spec["names"]["plural"] not in {resource["name"] for resource in found.get("resources", [])}:
+                missing.append(f"{spec['names']['plural']}.{spec['group']}/{version}")
+    return missing
 
 
 def _apply(server: Api, namespace: str) -> bool:
