@@ -6,6 +6,7 @@ import pytest
 
 from support.neighbours import UNLOADABLE
 from support.specs import make_wanted, uri
+from support.traffic import ERRING
 from support.world import Crash, World
 
 _CHANGES = {
@@ -17,19 +18,35 @@ _CHANGES = {
     "lastUpdateTime",
     "since",
     "at",
+    "analysis",
 }
+"""Beside what is new in each run: how often was measured. Whoever starts again has to look for a window first."""
 _TIMES = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\S*")
 
+
+def canary(version):
+    steps = [{"weight": 50, "hold": "1m"}]
+    return {**make_wanted(version), "rollout": {"strategy": "Canary", "steps": steps}}
+
+
+def plain_update(version):
+    return make_wanted(version)
+
+
 WORKLOADS = {
-    "update and back": ("v1", "v2", "v1"),
-    "update that fails": ("v1", "bad"),
+    "update and back": (plain_update, ("v1", "v2", "v1")),
+    "update that fails": (plain_update, ("v1", "bad")),
+    "canary": (canary, ("v1", "v2")),
+    "canary that errs": (canary, ("v1", "erring")),
 }
 
 
-def run(versions, *, crash_at=None, when="after"):
+def run(workload, *, crash_at=None, when="after"):
     """The world after all specs; the operator dies at its n-th write, once."""
+    make, versions = WORKLOADS[workload]
     world = World(lawful=True, always_available=True)
-    world.around.models[uri("bad")] = UNLOADABLE
+    world.around.models |= {uri("bad"): UNLOADABLE, uri("erring"): ERRING}
+    world.traffic.rate = 20.0
     seen = 0
 
     def fault(moment, effect):
@@ -42,7 +59,7 @@ def run(versions, *, crash_at=None, when="after"):
 
     world.cluster.fault = fault
     for version in versions:
-        world.submit(make_wanted(version))
+        world.submit(make(version))
         while not settled(world):
             pass
     return world, seen
@@ -52,6 +69,7 @@ def settled(world):
     try:
         world.settle()
     except Crash:
+        world.restart()
         return False
     return True
 
@@ -73,14 +91,21 @@ def jobs_started(world):
     return sorted({e.name for e in world.cluster.effects if e.kind == "Job" and e.verb == "apply"})
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize(
+    ("workload", "when"),
+    [
+        ("update and back", "before"),
+        ("update and back", "after"),
+        ("update that fails", "after"),
+        ("canary", "after"),
+        ("canary that errs", "after"),
+    ],
+)
 def test_a_crash_at_any_write_ends_in_the_same_place(workload, when):
-    versions = WORKLOADS[workload]
-    reference, writes = run(versions, when=when)
+    reference, writes = run(workload, when=when)
     assert writes > 20
     for number in range(1, writes + 1):
-        world, _ = run(versions, crash_at=number, when=when)
+        world, _ = run(workload, crash_at=number, when=when)
         where = f"crash {when} write {number} of {workload}"
         assert ending(world) == ending(reference), where
         assert jobs_started(world) == jobs_started(reference), where
@@ -88,6 +113,6 @@ def test_a_crash_at_any_write_ends_in_the_same_place(workload, when):
 
 
 def test_every_child_goes_with_the_object():
-    world, _ = run(("v1", "v2"))
+    world, _ = run("update and back")
     world.cluster.remove_now("ModelDeployment", "digits")
     assert [body for body in world.cluster.everything() if body["kind"] != "Event"] == []

@@ -185,7 +185,7 @@ class World:
         """A pass that had nothing to do has told when there will be something: until then nobody need look again."""
         until = LONG if self.due is None else self.due - self.moment - timedelta(seconds=1)
         observed = self.observed()
-        for later in {timedelta(0), until / 2, until}:
+        for later in (timedelta(0), until):
             if later < timedelta(0):
                 continue
             made = plan(observed, self.policy, self.moment + later)
