@@ -159,7 +159,7 @@ def test_the_printed_kubectl_command_does_the_same(flux, api_server):
     flux.pilotfish("abort")
     done = subprocess.run(
         shlex.split(printed),
-        env={"PATH": tools_path(), "KUBECONFIG": str(api_server)},
+        env={"PATH": tools_path(), "KUBECONFIG": str(api_server), "HOME": str(api_server.parent)},
         capture_output=True,
         text=True,
         check=False,

@@ -376,7 +376,13 @@ ALLOWED = {
     ("create", "pods", "exec"): False,
     ("create", "serviceaccounts", "token"): False,
     ("impersonate", "users", ""): False,
-    ("list", "nodes", ""): False,
+    # What a new revision's pods could get: only listed, and only in an install for the whole cluster.
+    ("list", "nodes", ""): True,
+    ("get", "nodes", ""): False,
+    ("list", "resourcequotas", ""): True,
+    ("update", "resourcequotas", ""): False,
+    ("list", "pods", ""): True,
+    ("delete", "pods", ""): False,
     ("create", "clusterrolebindings.rbac.authorization.k8s.io", ""): False,
     ("delete", "namespaces", ""): False,
 }
