@@ -491,3 +491,12 @@ def test_the_rollout_is_as_recorded(name, compare_recorded):
     story(world)
     assert world.next_plan().is_empty, "what has come to rest asks for nothing"
     compare_recorded(RECORDED / f"{name}.txt", "\n".join(world.story) + "\n")
+
+
+@pytest.mark.xfail(strict=True, reason="nothing can be verified without a pod, and who serves already is not verified")
+def test_what_was_promoted_without_pods_is_verified_before_its_first_pod_gets_requests():
+    world = World(lawful=True)
+    serve(world, canary("v1", replicas=0))
+    assert world.said("Ready") == ("True", "ScaledToZero")
+    world.edit("asks for 2 pods", replicas=2)
+    world.settle()
