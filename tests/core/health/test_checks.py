@@ -187,6 +187,9 @@ def test_queue_time():
     assert told(check_queue_time(TimeCheck(max="5ms"), around)) == (Verdict.PASS, f"queue time 5 ms ≤ 5 ms {BASIS}")
     found = check_queue_time(TimeCheck(max="4ms", mode=CheckMode.OBSERVE), around)
     assert (found.verdict, found.name, found.mode) == (Verdict.FAIL, "queueTime", CheckMode.OBSERVE)
+    slower = scene(seen(queue=5), seen(queue=2))
+    assert check_queue_time(TimeCheck(max_regression="0.2"), slower).verdict is Verdict.FAIL
+    assert check_queue_time(TimeCheck(max_regression="1.5"), slower).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize(
@@ -283,6 +286,7 @@ def test_ta15_a_summary_from_before_the_step_is_inconclusive():
         "p99 latency: the summaries of the pods still hold requests from before the step began",
     )
     assert check_tail_latency(check, scene(seen(99, early=True))).verdict is Verdict.NO_DATA
+    assert check_tail_latency(check, scene(seen(100, early=True))).verdict is Verdict.INCONCLUSIVE
     assert check_tail_latency(check, scene(seen(early=True, errors=("no",)))).verdict is Verdict.ERROR
     assert told(check_tail_latency(check, scene())) == (
         Verdict.NO_DATA,
@@ -368,7 +372,10 @@ def test_too_few_answers_compared_are_no_data():
     )
     assert agreement(0, 0, min_requests=0).verdict is Verdict.NO_DATA
     assert agreement(1, 1, min_requests=0).verdict is Verdict.PASS
-    assert check_shadow_agreement(Shadow(), scene()).verdict is Verdict.NO_DATA
+    assert told(check_shadow_agreement(Shadow(), scene())) == (
+        Verdict.NO_DATA,
+        "agreement with the stable revision: no answers have been compared yet",
+    )
 
 
 EVERYTHING = AnalysisChecks(

@@ -57,6 +57,12 @@ def test_failures_tell_of_a_restart_as_well():
     assert len(with_newest(series, make_sample(0.4, failures={"BACKEND": 4}), window=WINDOW)) == 3
 
 
+def test_failures_that_grow_tell_of_none():
+    series = (make_sample(0, 5, failures={"BACKEND": 1}), make_sample(0.2, 5, failures={"BACKEND": 3}))
+    newest = make_sample(0.4, 5, failures={"BACKEND": 4})
+    assert with_newest(series, newest, window=WINDOW) == (series[0], newest)
+
+
 @given(st.lists(st.tuples(st.floats(0.01, 3), st.integers(-1, 5)), max_size=200))
 def test_no_count_is_lost(steps):
     """The sum over restarts is the same from what was kept as from everything."""

@@ -44,6 +44,7 @@ def pod(*containers, phase="Running", **meta):
         ({"lastState": None, "state": None, "restartCount": None}, 0),
         ({"lastState": {"terminated": None}, "restartCount": 2}, 0),
         ({"lastState": {"terminated": {"finishedAt": LATER}}, "restartCount": "2"}, 1),
+        ({"state": {"terminated": {"finishedAt": LATER}}, "restartCount": "2"}, 1),
     ],
 )
 def test_restarts_of_a_container(status, restarts):
@@ -75,11 +76,20 @@ def test_the_share_is_that_of_requests_in_the_window():
     assert achieved_share(failing, CANDIDATE, STABLE, window=MINUTE, now=after(120)) == pytest.approx(25.0)
 
 
+def test_a_pod_that_was_read_only_before_the_last_two_windows_has_no_part():
+    read_once_a_while = make_pod(CANDIDATE, uid="c", until=0), make_pod(CANDIDATE, uid="d")
+    silent = make_health(*read_once_a_while, make_pod(STABLE, uid="s"))
+    assert achieved_share(silent, CANDIDATE, STABLE, window=MINUTE, now=after(121)) == pytest.approx(50.0)
+
+
 def test_no_share_without_requests():
     assert achieved_share(Health(), CANDIDATE, STABLE, window=MINUTE, now=START) is None
     idle = make_health(make_pod(CANDIDATE, per_step=0))
     assert achieved_share(idle, CANDIDATE, STABLE, window=MINUTE, now=after(120)) is None
     old = make_health(make_pod(CANDIDATE, until=60))
     assert achieved_share(old, CANDIDATE, STABLE, window=MINUTE, now=after(300)) is None
+    equal = make_health(make_pod(CANDIDATE, uid="c"), make_pod(STABLE, uid="s"))
+    assert achieved_share(equal, CANDIDATE, STABLE, window=MINUTE, now=after(120)) == pytest.approx(50.0)
+    assert achieved_share(equal, CANDIDATE, None, window=MINUTE, now=after(120)) == pytest.approx(100.0)
     first = make_health(make_pod(CANDIDATE))
     assert achieved_share(first, CANDIDATE, None, window=MINUTE, now=after(120)) == pytest.approx(100.0)

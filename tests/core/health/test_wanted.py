@@ -142,6 +142,17 @@ def test_the_analysis_sets_the_pace_and_the_queries():
     assert look(spec=spec, status=make_status("Stepping")).counts, "a query needs no pod"
 
 
+def test_without_an_analysis_the_default_one_sets_the_pace_and_asks_nothing():
+    found = look(*PODS, spec={**SPEC, "rollout": {"strategy": "BlueGreen"}}, status=make_status("Promoting"))
+    assert (found.interval, found.window, found.queries) == (timedelta(seconds=15), timedelta(minutes=1), {})
+
+
+def test_a_pod_without_a_spec_is_asked_like_any_other():
+    bare = {key: value for key, value in make_pod("c", "new").items() if key != "spec"}
+    assert [target.uid for target in look(bare, status=make_status("Stepping")).targets] == ["c"]
+    assert look(bare, spec=ON_GPU, status=make_status("Starting")).tolerations == ()
+
+
 def test_a_query_may_name_the_revision_and_is_then_asked_about_stable_as_well():
     query = 'max(x{pod=~"digits-${revision}-.*"}) / count(y{r="${revision}"})'
     compared = {"name": "compared", "query": query, "maxRegression": "0.1"}
@@ -163,6 +174,10 @@ def test_the_newest_running_shadow_of_the_candidate_is_read():
         make_pod("s5", "old", component="shadow", creationTimestamp="2026-01-01T00:00:05Z"),
     )
     found = look(*shadows, status=make_status("Stepping"))
+    younger = make_pod("s0", "new", component="shadow", address="10.0.0.9", creationTimestamp="2026-01-01T00:00:03Z")
+    assert look(*shadows, younger, status=make_status("Stepping")).shadow.uid == "s0", "the newest, whatever its name"
+    ageless = make_pod("s9", "new", component="shadow")
+    assert look(ageless, younger, status=make_status("Stepping")).shadow.uid == "s0", "no time is the oldest"
     assert found.shadow == Target(uid="s2", revision="new", address="10.0.0.1")
     assert found.uids == frozenset()
     assert found.counts
@@ -208,6 +223,7 @@ def abort_of(revision):
         (make_status(None, candidate=None, undo={"toRevision": "old", "fromRevision": ASKED}), False),
         (make_status(None, candidate=None, undo={"toRevision": "older", "fromRevision": ASKED}), True),
         (make_status(None, candidate=None, stable="older", undo={"toRevision": "old", "fromRevision": "x"}), True),
+        (make_status(None, candidate=None, stable="old", undo={"toRevision": "old", "fromRevision": "x"}), True),
     ],
 )
 def test_room_is_looked_for_while_a_candidate_needs_a_place(status, wants):
@@ -248,7 +264,8 @@ def test_room_is_for_pods_with_the_tolerations_that_pods_really_get():
     for stage in (None, "Stepping"):
         assert look(*pods, spec=ON_GPU, status=make_status(stage)).tolerations == ({"key": "added"},)
     assert look(pod("a", None), spec=ON_GPU, status=make_status(None)).tolerations == ()
-    assert look(*pods, status=make_status("Stepping")).tolerations == ()
+    for stage in (None, "Starting", "Stepping"):
+        assert look(*pods, status=make_status(stage)).tolerations == ()
 
 
 def test_without_gpus_no_room_is_looked_for():

@@ -143,6 +143,7 @@ HISTOGRAM = ((10.0, 50), (20.0, 90), (50.0, 90), (inf, 100))
         ("0.91", 50, True),
         ("1", 50, True),
         ("7", 50, True),
+        ("-1", 0, False),
     ],
 )
 def test_quantiles_are_linear_inside_a_bucket_and_open_at_the_end(share, value, at_least):
@@ -155,6 +156,18 @@ def test_no_quantile_without_requests():
     assert Window(buckets=((1.0, 0), (inf, 0))).quantile(Fraction(1, 2)) is None
     only_open = Window(buckets=((inf, 5),)).quantile(Fraction(1, 2))
     assert (only_open.value, only_open.at_least) == (0, True)
+
+
+def test_a_share_above_all_is_all_of_them():
+    shut = Window(buckets=((10.0, 50), (20.0, 100), (inf, 100)))
+    assert [shut.quantile(Fraction(share)).value for share in (1, 2)] == [20, 20]
+    assert not shut.quantile(Fraction(2)).at_least
+
+
+def test_the_smallest_quantile_lies_in_the_first_bucket_that_holds_a_request():
+    late = Window(buckets=((10.0, 0), (20.0, 10), (inf, 10)))
+    assert late.quantile(Fraction(0)).value == 10
+    assert late.quantile(Fraction(1, 10)).value == 11
 
 
 def buckets(*upto, bounds=(10.0, 20.0, inf)):
@@ -199,6 +212,39 @@ def test_a_histogram_that_is_none_is_left_out(broken):
     before, later = make_sample(0, buckets=good), make_sample(60, success=9, buckets=broken)
     seen = look_at(replace(before, buckets=((10.0, 0), (20.0, 0), (inf, 0))), later)
     assert (seen.success, seen.buckets) == (9, ())
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        (10.0, 20.0),
+        (20.0, 10.0, inf),
+        (10.0, 10.0, inf),
+        (0.0, inf),
+        (0.0, 10.0, inf),
+        (-1.0, inf),
+        (nan, inf),
+        (10.0, nan, inf),
+    ],
+)
+def test_bounds_that_make_no_histogram_do_so_in_every_sample(bounds):
+    samples = [make_sample(0, buckets=tuple((b, 0) for b in bounds)), make_sample(60, buckets=[(b, 1) for b in bounds])]
+    assert look_at(*samples).buckets == ()
+
+
+@pytest.mark.parametrize("bounds", [(0.5, inf), (1.0, 1.5, inf), (inf,)])
+def test_bounds_may_be_small_and_few(bounds):
+    samples = [make_sample(0, buckets=tuple((b, 0) for b in bounds)), make_sample(60, buckets=[(b, 1) for b in bounds])]
+    assert look_at(*samples).buckets == tuple((b, 1) for b in bounds)
+
+
+def test_counts_below_zero_count_as_none():
+    samples = [make_sample(0, buckets=buckets(-5, 0, 1)), make_sample(60, buckets=buckets(-5, -3, 3))]
+    assert look_at(*samples).buckets == buckets(0, 0, 2)
+    shadow = (counters(0, -1, -1, -1), counters(30, 3, 2, 1))
+    found = compared_answers(shadow, since=START, now=after(60))
+    assert (found.compared, found.agreed) == (4, 2)
+    assert compared_answers((counters(0, 0, 0), counters(30, 0, 0)), since=START, now=after(60)).compared == 0
 
 
 def test_pods_with_different_histograms_have_none_together():
@@ -252,6 +298,8 @@ def test_the_nearest_quantile_that_is_not_lower():
         3,
     ]
     assert tail({0.5: nan, 0.99: inf, 1.5: 1.0, -1.0: 2.0}, share="0")[1] is None
+    smallest_and_largest = {0.0: 0.0, 1.0: 0.5}
+    assert [tail(smallest_and_largest, share=share)[1].value for share in ("0", "1")] == [0, Fraction(1, 2)]
 
 
 def test_ta15_a_summary_that_reaches_back_before_since_does_not_count():

@@ -10,7 +10,7 @@ from typing import Any
 
 from pilotfish import names
 from pilotfish.api.base import parse_duration
-from pilotfish.api.rollout import ActionVerb, Analysis, Strategy
+from pilotfish.api.rollout import ActionVerb, Analysis
 from pilotfish.api.rollout_status import RolloutStage, RolloutStatus
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.api.status import ModelDeploymentStatus
@@ -87,9 +87,8 @@ def wanted_measurements(observed: Observed) -> Wanted:
     stable = status.stable_revision.hash if status.stable_revision else None
     revisions = dict.fromkeys(revision for revision in (stable, rollout.revision) if revision)
     pods = [pod for revision in revisions for pod in observed.pods_of_revision(revision)]
-    analysis = _analysis(spec)
-    judged = analysis or Analysis()
-    checks = analysis.checks.prometheus if analysis else ()
+    judged = spec.rollout.analysis or Analysis()
+    checks = judged.checks.prometheus
     return Wanted(
         model=observed.name,
         targets=tuple(target for pod in pods if (target := _target(pod)) is not None),
@@ -111,11 +110,6 @@ def wanted_measurements(observed: Observed) -> Wanted:
 
 def _about(query: str, revision: str) -> str:
     return query.replace(REVISION_PLACEHOLDER, revision)
-
-
-def _analysis(spec: ModelDeploymentSpec) -> Analysis | None:
-    """A canary is always judged."""
-    return spec.rollout.analysis or (Analysis() if spec.rollout.strategy == Strategy.CANARY else None)
 
 
 def _room(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, rollout: RolloutStatus) -> str | None:
