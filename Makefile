@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTEST := pytest -q
 PARALLEL := $(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: help setup generate lint unit apiserver triton e2e images cluster test soak demo bench down clean
+.PHONY: help setup generate lint unit apiserver triton e2e images cluster test soak coverage mutation demo bench down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -42,6 +42,13 @@ test: ## the whole suite; what CI runs
 
 soak: setup ## random walks of rollouts in memory: 100,000 checked states and no law broken
 	@PYTHONPATH=tests:hack python -W ignore hack/soak.py
+
+coverage: setup ## which branches of the pure core its tests and the simulations take
+	@$(PARALLEL) --cov --cov-report=term-missing:skip-covered tests/core tests/simulation
+	@coverage json -q -o - | python -c "import json, sys; print('branches taken: {:.1f} %'.format(json.load(sys.stdin)['totals']['percent_branches_covered']))"
+
+mutation: setup ## do tests notice a changed line of core/health and core/rollout? hours; SAMPLE=450 draws some
+	@python hack/mutation.py $(if $(SAMPLE),--sample $(SAMPLE))
 
 demo: setup ## from nothing to a served model, updated while clients send requests
 	@PYTHONPATH=hack python -m demo
