@@ -219,6 +219,16 @@ def test_ta02_what_never_had_requests_has_no_pods_at_once_and_is_gone_after_the_
     assert_alone(world, old)
 
 
+@pytest.mark.parametrize(("strategy", "gpus"), [("Canary", 2), ("BlueGreen", 2), ("BlueGreen", 3), ("Canary", 3)])
+def test_swapped_pods_have_no_weight_when_they_go(strategy, gpus):
+    """In every state: a weight only for a revision with a ready pod, and clients inside the cluster are answered."""
+    world = GatewayWorld(around=Surroundings(gpus=gpus), sees_room=True, always_available=True)
+    begin(world, wanted("v2", strategy=strategy, capacity="Swap"))
+    world.settle()
+    assert world.said("Ready") == ("True", "Serving")
+    assert_alone(world, revision(world))
+
+
 @pytest.mark.parametrize("answers", [True, False], ids=["followed", "silent"])
 def test_pods_that_gave_their_place_back_keep_it_until_their_weight_is_gone(answers):
     world = GatewayWorld(around=Surroundings(gpus=2), sees_room=True)

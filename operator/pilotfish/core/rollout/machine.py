@@ -18,7 +18,7 @@ from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.rollout.actions import FULL
 from pilotfish.core.rollout.judging import judge_candidate
 from pilotfish.core.rollout.layout import Layout, Share, arrival, at_rest
-from pilotfish.core.rollout.moving import lost_pods, move, stay
+from pilotfish.core.rollout.moving import lost_pods, move, stay, while_nobody_else_serves
 from pilotfish.core.rollout.pods import count_pods
 from pilotfish.core.rollout.room import first_pods, keep_plan, room_overdue
 from pilotfish.core.rollout.state import at_step, begin, enter, lasting
@@ -42,11 +42,10 @@ def advance_rollout(scope: Scope, artifact: Progress) -> Rollout:
         state = begin(state, scope.revision, scope.now)
     steps = resolve_steps(scope.spec.rollout)
     while True:
-        outcome = _HANDLERS[state.stage or RolloutStage.STARTING](
-            Turn(scope=scope, artifact=artifact, state=state, steps=steps)
-        )
+        turn = Turn(scope=scope, artifact=artifact, state=state, steps=steps)
+        outcome = _HANDLERS[state.stage or RolloutStage.STARTING](turn)
         if isinstance(outcome, Rollout):
-            return outcome
+            return replace(outcome, layout=while_nobody_else_serves(turn, outcome.layout))
         state = outcome
 
 
@@ -135,7 +134,8 @@ def _promoting(turn: Turn) -> Rollout | RolloutStatus:
     scope, state = turn.scope, turn.state
     keep = turn.replicas if turn.mode is Capacity.SURGE else 0
     weight = turn.steps[-1].weight if turn.steps else 0
-    layout, progress = move(turn, stable=keep, candidate=turn.replicas, share=_share_on_the_way(turn), weight=weight)
+    share = _share_on_the_way(turn)
+    layout, progress = move(turn, stable=keep, candidate=turn.replicas, share=share, weight=weight, takes_over=True)
     stuck = lost_pods(turn, progress, "promotion")
     if stuck is not None:
         return stuck
