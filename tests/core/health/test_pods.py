@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from pilotfish.core.health.pods import achieved_share, restarts_since
-from pilotfish.core.health.samples import Health
-from support.counters import CANDIDATE, STABLE, START, after, make_health, make_pod
+from pilotfish.core.health.samples import Health, PodSeries
+from support.counters import CANDIDATE, STABLE, START, after, make_health, make_pod, make_sample
 
 MINUTE = timedelta(seconds=60)
 BEFORE, AT, LATER = "2026-01-01T11:59:59Z", "2026-01-01T12:00:00Z", "2026-01-01T12:00:09Z"
@@ -74,6 +74,19 @@ def test_the_share_is_that_of_requests_in_the_window():
     assert share == pytest.approx(25.0)
     failing = make_health(make_pod(CANDIDATE, per_step=5, failed_per_step=5), make_pod(STABLE, per_step=30))
     assert achieved_share(failing, CANDIDATE, STABLE, window=MINUTE, now=after(120)) == pytest.approx(25.0)
+
+
+def test_what_was_before_a_share_was_reached_is_not_part_of_it():
+    """The window begins between two samples: the one before counted another share."""
+    stable = [make_sample(second, success=count) for second, count in ((38, 0), (48, 900), (53, 950), (58, 1000))]
+    health = make_health(
+        make_pod(CANDIDATE, uid="c", start=38, until=58, per_step=50),
+        PodSeries(uid="s", revision=STABLE, samples=tuple(stable)),
+    )
+    window, now = timedelta(seconds=12), after(58)
+    share = achieved_share(health, CANDIDATE, STABLE, window=window, now=now, since=after(46))
+    assert share == pytest.approx(50.0)
+    assert achieved_share(health, CANDIDATE, STABLE, window=window, now=now) < 20
 
 
 def test_a_pod_that_was_read_only_before_the_last_two_windows_has_no_part():

@@ -12,10 +12,20 @@ _ENDED = frozenset({"Succeeded", "Failed"})
 
 
 def achieved_share(
-    health: Health, candidate: str, stable: str | None, *, window: timedelta, now: datetime
+    health: Health,
+    candidate: str,
+    stable: str | None,
+    *,
+    window: timedelta,
+    now: datetime,
+    since: datetime | None = None,
 ) -> float | None:
-    """Percent of the requests in the window that the candidate had; None without requests."""
-    since = now - 2 * window
+    """Percent of the requests in the window that the candidate had; None without requests.
+
+    What was before `since`, such as another share, does not count.
+    """
+    earliest = now - 2 * window
+    since = earliest if since is None else max(since, earliest)
     ours = look(health, candidate, since=since, length=window, now=now).requests
     theirs = 0 if stable is None else look(health, stable, since=since, length=window, now=now).requests
     return 100 * ours / (ours + theirs) if ours + theirs else None

@@ -53,7 +53,7 @@ def judge_candidate(scope: Scope, state: RolloutStatus, *, since: datetime, baki
     judged = state.model_copy(update={"analysis": told.status})
     before = state.analysis.measured_at if state.analysis else None
     if told.status.measured_at != before:
-        judged = _with_share(scope, judged, analysis)
+        judged = _with_share(scope, judged, analysis, since)
     return Judged(
         state=judged,
         may_proceed=told.decision is Decision.PROCEED,
@@ -64,11 +64,11 @@ def judge_candidate(scope: Scope, state: RolloutStatus, *, since: datetime, baki
     )
 
 
-def _with_share(scope: Scope, state: RolloutStatus, analysis: Analysis) -> RolloutStatus:
+def _with_share(scope: Scope, state: RolloutStatus, analysis: Analysis, since: datetime) -> RolloutStatus:
     """The share as it was measured over the same window."""
-    share = achieved_share(
-        scope.observed.health, scope.revision, scope.stable, window=parse_duration(analysis.window), now=scope.now
-    )
+    window = parse_duration(analysis.window)
+    health = scope.observed.health
+    share = achieved_share(health, scope.revision, scope.stable, window=window, now=scope.now, since=since)
     traffic = state.traffic or TrafficStatus()
     text = None if share is None else f"{share:.1f}"
     return state.model_copy(update={"traffic": traffic.model_copy(update={"achieved": text})})
