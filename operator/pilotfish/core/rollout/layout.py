@@ -116,12 +116,12 @@ def go_back(scope: Scope, state: RolloutStatus, leaving: str) -> Layout:
     if scope.stable is None:
         return Layout(returns=True)
     stable, other = count_pods(scope, scope.stable), count_pods(scope, leaving)
-    had_requests = state.revision == leaving and state.stage in TAKES_REQUESTS
+    pointed = stored_share(scope, leaving) in {Share.BOTH, Share.OTHER}
+    had_requests = pointed or (state.revision == leaving and state.stage in TAKES_REQUESTS)
     safe = stable.ready >= promised(scope) or not had_requests or other.ready == 0
     surge = mode_of(state) is Capacity.SURGE
     if surge or safe:
         # The pass that takes pods from under the traffic Service may be the last one for a while: first it turns away.
-        pointed = stored_share(scope, leaving) in {Share.BOTH, Share.OTHER}
         asked = had_requests and (surge or pointed or leaving in routed_revisions(scope))
         kept = other.asked if asked else 0
         back = wanted if surge else max(stable.asked, wanted - kept)
