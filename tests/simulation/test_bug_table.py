@@ -3,6 +3,8 @@
 import copy
 from datetime import timedelta
 
+import pytest
+
 from pilotfish import names
 from pilotfish.core import observe, plan
 from support.builders import OWNER
@@ -112,6 +114,31 @@ def test_ta05_going_back_moves_no_request_to_pods_that_are_not_there():
     assert len(world.endpoints()) == 2, "all still serve: nobody else is ready"
     world.settle()
     assert revisions(world) == {first}
+    assert len(world.endpoints()) == 2
+
+
+@pytest.mark.parametrize("then", ["retry", "another spec"])
+def test_ta05_what_starts_again_in_the_middle_of_its_way_back_leaves_nobody_without_answers(then):
+    world = World(lawful=True, always_available=True, sees_room=True)
+    world.around.gpus = 2
+    world.traffic.rate = 20.0
+    spec = {**make_wanted("v1", replicas=2), "rollout": {"bake": "5m", "analysis": {}}}
+    world.submit(spec)
+    world.settle()
+    world.submit({**spec, "model": {"uri": uri("v2")}})
+    world.until(lambda: world.status.get("rollout", {}).get("stage") == "Baking")
+    world.around.load = timedelta(minutes=2)
+    world.act("abort")
+    world.go_on(timedelta(seconds=20))
+    assert world.status["phase"] == "Aborted"
+    if then == "retry":
+        world.act("retry", "2")
+    else:
+        world.act("retry", "2")
+        world.step(world.reconcile)
+        world.submit({**spec, "model": {"uri": uri("v3")}})
+    world.settle()
+    assert world.said("Ready") == ("True", "Serving")
     assert len(world.endpoints()) == 2
 
 

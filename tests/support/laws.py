@@ -136,16 +136,20 @@ class Laws:
         assert left >= least, f"a write leaves {left} pods that requests reach, {least} were promised"
 
     def after(self, before: int) -> None:
-        """A pass is over; `before` it both revisions asked for that many pods."""
+        """A pass is over; `before` it all revisions, those that drain included, asked for that many pods."""
         self._remember_failures()
         status, spec = self._status(), self._spec()
         replicas = max(spec.serving.replicas, 0)
         plan = (status.get("rollout") or {}).get("capacity", {}).get("plan") or Capacity.SURGE.value
         most = replicas * (2 if plan == Capacity.SURGE.value else 1)
-        asked = self.pods_asked()
+        asked = self._asked_by_both()
         assert asked <= max(most, before), f"{asked} pods are asked for, {plan} allows {most}"
 
     def pods_asked(self) -> int:
+        """By all Deployments."""
+        return sum(int(d["spec"].get("replicas", 1)) for d in self.cluster.find("Deployment", LABELS))
+
+    def _asked_by_both(self) -> int:
         """By the stable revision and the candidate."""
         status = self._status()
         both = {(status.get(role) or {}).get("hash") for role in ("stableRevision", "candidateRevision")}
