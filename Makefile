@@ -35,13 +35,14 @@ cluster: setup ## bring up the local cluster
 	@hack/cluster/cluster up
 
 e2e: setup images ## tests on real nodes: everything together
-	@$(PYTEST) -m e2e
+	@$(PYTEST) -m "e2e and not soak"
 
 test: ## the whole suite; what CI runs
 	@hack/test
 
-soak: setup ## random walks of rollouts in memory: 100,000 checked states and no law broken
+soak: setup ## what make test has no time for: 100,000 states of random rollouts, GPUs, gateway and refresh on real nodes
 	@PYTHONPATH=tests:hack python -W ignore hack/soak.py
+	@$(PYTEST) --durations=0 -m soak
 
 coverage: setup ## which branches of the pure core its tests and the simulations take
 	@$(PARALLEL) --cov --cov-report=term-missing:skip-covered tests/core tests/simulation

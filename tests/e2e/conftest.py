@@ -13,11 +13,17 @@ from testbed.operator import IMAGES, install_operator
 from support.deployments import Deployments
 
 
+# Minutes each: the whole suite stays under an hour from nothing on two cores.
+SOAK = {"test_capacity.py", "test_gateway.py", "test_gateway_rollout.py", "test_refresh.py"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(900))
+            if item.path.name in SOAK:
+                item.add_marker(pytest.mark.soak)
 
 
 @pytest.fixture(scope="session")

@@ -111,6 +111,7 @@ def test_other_answers_send_a_canary_back(served: Deployments, client: ClientPod
     assert totals["other"] > 0, totals
 
 
+@pytest.mark.soak
 def test_equal_answers_are_an_agreement(served: Deployments, client: ClientPod):
     served.apply("canary", spec("twin", steps=[{"weight": 50, "hold": "Forever"}], shadow=SHADOW))
     checks = wait_for("an agreement", lambda: agreement(served), seconds=200, found=lambda: served.story("canary"))
