@@ -1,16 +1,13 @@
 """Where pods and traffic should be: at rest, as found, and on the way back from wherever a rollout was."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from pilotfish import names
 from pilotfish.api.conditions import timestamp
 from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout import Capacity
-from pilotfish.api.rollout_status import CapacityStatus, RolloutStage, RolloutStatus
-from pilotfish.core.observed import Observed
+from pilotfish.api.rollout_status import RolloutStage, RolloutStatus
 from pilotfish.core.rollout.layout import (
     Arrival,
     Layout,
@@ -27,89 +24,8 @@ from pilotfish.core.rollout.layout import (
 )
 from pilotfish.core.rollout.pods import Pods, count_pods, unready_since
 from pilotfish.core.rollout.scale import Scale
-from pilotfish.core.scope import make_scope
-from support.builders import NOW, OWNER, POLICY, make_model_deployment, make_spec
-
-OLD, NEW = "bbbbbbbb", "cccccccc"
-
-
-def labelled(revision):
-    return names.labels(OWNER.name, names.Component.TRITON, revision)
-
-
-def deployment(revision, asked, ready=None, *, total=None, updated=None, seen=1, **metadata):
-    ready = asked if ready is None else ready
-    total = asked if total is None else total
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {
-            "name": f"digits-{revision}",
-            "uid": f"uid-{revision}",
-            "generation": 1,
-            "labels": labelled(revision),
-            "ownerReferences": [{"uid": OWNER.uid, "controller": True}],
-            **metadata,
-        },
-        "spec": {"replicas": asked},
-        "status": {
-            "observedGeneration": seen,
-            "replicas": total,
-            "readyReplicas": ready,
-            "updatedReplicas": total if updated is None else updated,
-        },
-    }
-
-
-def traffic(revision):
-    """The traffic Service on one revision; on both for None."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": "digits",
-            "uid": "uid-service",
-            "labels": labelled(OLD),
-            "ownerReferences": [{"uid": OWNER.uid, "controller": True}],
-        },
-        "spec": {"selector": names.pod_selector(OWNER.name, revision)},
-    }
-
-
-def pod(name, revision, *, ready=None, since=None, created=None, **metadata):
-    conditions = [] if ready is None else [{"type": "Ready", "status": ready, "lastTransitionTime": since}]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "uid": name,
-            "labels": labelled(revision),
-            **({"creationTimestamp": created} if created else {}),
-            **metadata,
-        },
-        "status": {"conditions": conditions},
-    }
-
-
-def state_of(stage=RolloutStage.STEPPING, *, revision=NEW, plan=None):
-    capacity = CapacityStatus(plan=plan) if plan else None
-    return RolloutStatus(revision=revision, stage=stage, capacity=capacity)
-
-
-def scope_of(*objects, state=None, stable=OLD, replicas=4, rollout=None, **serving):
-    spec = {
-        "model": {"uri": "s3://m/x"},
-        "serving": {"replicas": replicas, **serving},
-        "rollout": rollout or {},
-    }
-    status = {"rollout": (state or state_of()).to_wire()}
-    if stable:
-        status["stableRevision"] = {"name": f"digits-{stable}", "hash": stable}
-    children = tuple(body for body in objects if body["kind"] != "Pod")
-    pods = tuple(body for body in objects if body["kind"] == "Pod")
-    observed = Observed(body=make_model_deployment(spec, status=status), children=children, pods=pods)
-    return replace(make_scope(observed, make_spec(spec), POLICY, NOW), stable=stable)
+from support.builders import NOW
+from support.two_revisions import NEW, OLD, deployment, labelled, pod, scope_of, state_of, traffic
 
 
 def back(*objects, state=None, **more):
