@@ -12,7 +12,6 @@ from testbed.operator import IMAGES, install_operator
 
 from support.deployments import Deployments
 
-
 # Minutes each: the whole suite stays under an hour from nothing on two cores.
 SOAK = {"test_capacity.py", "test_gateway.py", "test_gateway_rollout.py", "test_refresh.py"}
 
