@@ -119,7 +119,9 @@ def test_the_optimizer_starts(container):
     code, output = container.run("pilotfish-job", "--help")
 
     assert code == 0, output
-    assert {"fetch", "optimize", "install", "verify"} <= set(output.replace(",", " ").replace("{", " ").replace("}", " ").split())
+    assert {"fetch", "optimize", "install", "verify"} <= set(
+        output.replace(",", " ").replace("{", " ").replace("}", " ").split()
+    )
     assert container.run("python3", "-c", "import tritonclient.grpc, pilotfish.optimizer.verify_server")[0] == 0
     torch_is_there = container.run("python3", "-c", "import torch, torchvision, transformers")[0] == 0
     assert torch_is_there == container.reference.startswith("pilotfish/optimizer-torch:")
