@@ -108,7 +108,7 @@ def render(spec_name, *, backend="onnxruntime"):
     }
 
 
-def shadow_intent(spec, *, candidate="candidat", **changes):
+def shadow_intent(spec, *, candidate="another7", **changes):
     """A candidate beside another revision."""
     told = {"stable": "another8", "candidate": candidate, "sample_rate": 0.05, "progress_deadline": "10m"}
     return ShadowIntent(**{**told, "precisions": ("FP32",), "tolerance": spec.optimization.tolerance, **changes})
