@@ -3,10 +3,32 @@
 from dataclasses import replace
 
 from pilotfish import names
+from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout_status import CapacityStatus, RolloutStage, RolloutStatus
 from pilotfish.core.observed import Observed
+from pilotfish.core.progress import Progress, Stage
+from pilotfish.core.rollout.steps import resolve_steps
+from pilotfish.core.rollout.turn import Turn
 from pilotfish.core.scope import make_scope
-from support.builders import NOW, OWNER, POLICY, make_model_deployment, make_spec
+from pilotfish.resources import (
+    RevisionObjects,
+    RevisionRecord,
+    ServingIntent,
+    make_config_map,
+    make_deployment,
+    make_headless_service,
+    with_scale,
+)
+from support.builders import (
+    NOW,
+    OWNER,
+    POLICY,
+    make_artifact,
+    make_model_deployment,
+    make_result,
+    make_signature,
+    make_spec,
+)
 
 OLD, NEW = "bbbbbbbb", "cccccccc"
 
@@ -88,3 +110,45 @@ def scope_of(*objects, state=None, stable=OLD, replicas=4, rollout=None, **servi
     pods = tuple(body for body in objects if body["kind"] == "Pod")
     observed = Observed(body=make_model_deployment(spec, status=status), children=children, pods=pods)
     return replace(make_scope(observed, make_spec(spec), POLICY, NOW), stable=stable)
+
+
+def record_of(scope, revision=NEW):
+    """The revision's record, with everything that is rendered for its pods."""
+    artifact, signature, serving = make_artifact(), make_signature(), scope.spec.serving
+    intent = ServingIntent(serving=serving, revision=revision, artifact=artifact)
+    return RevisionRecord(
+        hash_version=names.HASH_VERSION,
+        revision=revision,
+        recipe_key=scope.recipe_key,
+        intent=names.intent(scope.spec),
+        artifact=artifact,
+        signature=signature,
+        summary=make_result().summary,
+        objects=RevisionObjects(
+            deployment=make_deployment(OWNER, intent, POLICY),
+            config_map=make_config_map(
+                OWNER, revision=revision, serving=serving, backend=artifact.backend, signature=signature, policy=POLICY
+            ),
+            service=make_headless_service(OWNER, revision=revision),
+        ),
+    )
+
+
+def turn_of(scope, state):
+    """One pass over the candidate NEW, which has its artifact."""
+    scope = replace(scope, revision=NEW)
+    artifact = Progress(
+        stage=Stage.OPTIMIZING, reason=Reason.OPTIMIZING, message="is optimized", record=record_of(scope)
+    )
+    return Turn(scope=scope, artifact=artifact, state=state, steps=resolve_steps(scope.spec.rollout))
+
+
+def deployed(scope, asked, ready=None, revision=NEW):
+    """The revision's Deployment as the API server keeps it, as rendered and with so many pods."""
+    body = with_scale(record_of(scope, revision).objects.deployment, replicas=asked, progress_deadline="10m")
+    counted = deployment(revision, asked, ready)
+    return {
+        **body,
+        "metadata": {**body["metadata"], "uid": f"uid-{revision}", "generation": 1},
+        "status": counted["status"],
+    }
