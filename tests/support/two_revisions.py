@@ -5,6 +5,7 @@ from dataclasses import replace
 from pilotfish import names
 from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout_status import CapacityStatus, RolloutStage, RolloutStatus
+from pilotfish.core.drift import apply_if_needed
 from pilotfish.core.observed import Observed
 from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.rollout.steps import resolve_steps
@@ -146,9 +147,6 @@ def turn_of(scope, state):
 def deployed(scope, asked, ready=None, revision=NEW):
     """The revision's Deployment as the API server keeps it, as rendered and with so many pods."""
     body = with_scale(record_of(scope, revision).objects.deployment, replicas=asked, progress_deadline="10m")
-    counted = deployment(revision, asked, ready)
-    return {
-        **body,
-        "metadata": {**body["metadata"], "uid": f"uid-{revision}", "generation": 1},
-        "status": counted["status"],
-    }
+    applied = apply_if_needed(Observed(body={}, children=(), pods=()), body)
+    metadata = {**applied.body["metadata"], "uid": f"uid-{revision}", "generation": 1}
+    return {**applied.body, "metadata": metadata, "status": deployment(revision, asked, ready)["status"]}

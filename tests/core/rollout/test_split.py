@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotfish.core.rollout.split import achievable, off_by, split, split_warning
+from pilotfish.api.rollout import Capacity
+from pilotfish.core.rollout.split import (
+    achievable,
+    achievable_by,
+    off_by,
+    split,
+    split_beside,
+    split_by,
+    split_warning,
+    split_warning_by,
+)
 
 counts = st.one_of(st.integers(0, 12), st.integers(0, 10**30))
 weights = st.integers(0, 100)
@@ -162,3 +172,71 @@ def test_a_step_that_cannot_be_split_at_all_says_so():
     )
     assert split_warning(0, 50, surge=1) is None
     assert split_warning(1, 0, surge=0) is None
+
+
+# Beside a whole stable revision
+
+
+@pytest.mark.parametrize(
+    ("replicas", "weight", "candidates"),
+    [
+        (4, 0, 0),
+        (4, -5, 0),
+        (4, 1, 1),
+        (4, 20, 1),
+        (4, 25, 1),
+        (4, 27, 2),  # 20 % misses by 7, 33 % by 6
+        (4, 33, 2),
+        (4, 50, 4),
+        (4, 99, 4),
+        (4, 100, 4),
+        (4, 200, 4),
+        (1, 10, 1),
+        (0, 50, 0),
+        (-3, 50, 0),
+        (0, 0, 0),
+    ],
+)
+def test_a_whole_stable_revision_keeps_its_pods(replicas, weight, candidates):
+    assert split_beside(replicas, weight) == (max(0, replicas), candidates)
+
+
+@given(st.integers(1, 40), st.integers(1, 99))
+def test_no_other_number_beside_it_is_closer(replicas, weight):
+    _, chosen = split_beside(replicas, weight)
+    missed = {n: abs(Fraction(100 * n, replicas + n) - weight) for n in range(1, replicas + 1)}
+    assert missed[chosen] == min(missed.values())
+    assert chosen == max(n for n, miss in missed.items() if miss == missed[chosen])
+
+
+@pytest.mark.parametrize("mode", [Capacity.SWAP, Capacity.RECREATE])
+def test_only_with_room_for_more_stable_keeps_its_pods(mode):
+    assert split_by(Capacity.SURGE, 4, 50) == (4, 4)
+    assert split_by(mode, 4, 50) == (2, 2)
+    assert split_by(mode, 4, 25) == (3, 1)
+
+
+def test_shares_that_a_mode_can_give():
+    assert achievable_by(Capacity.SURGE, 4) == (20, 33, 43, 50)
+    assert achievable_by(Capacity.SURGE, 1) == (50,)
+    assert achievable_by(Capacity.SURGE, 0) == achievable_by(Capacity.SURGE, -1) == ()
+    assert achievable_by(Capacity.SWAP, 4) == achievable(4, 0)
+    assert len(achievable_by(Capacity.SWAP, 1000)) <= 100
+    assert achievable_by(Capacity.SURGE, 200)[-1] == 33, "as many as are looked at: 100 beside 200"
+
+
+def test_a_share_that_pods_miss_by_more_than_ten_points_is_told():
+    assert split_warning_by(Capacity.SURGE, 4, 10) is None, "20 % is exactly ten points off"
+    assert split_warning_by(Capacity.SURGE, 4, 9) == (
+        "A step of 9 % cannot be met with 4 replicas: 1 of 5 pods take 20 %; raise spec.serving.replicas or set "
+        "spec.serving.gateway"
+    )
+    assert split_warning_by(Capacity.SURGE, 1, 10) == (
+        "A step of 10 % cannot be met with 1 replica: 1 of 2 pods take 50 %; raise spec.serving.replicas or set "
+        "spec.serving.gateway"
+    )
+    assert split_warning_by(Capacity.SWAP, 1, 50) == (
+        "A step of 50 % cannot be met with 1 replica: 1 of 1 pods take 100 %; raise spec.serving.replicas or set "
+        "spec.serving.gateway"
+    )
+    assert split_warning_by(Capacity.SURGE, 0, 50) is None
