@@ -6,10 +6,9 @@ from pilotfish.api.base import parse_duration
 from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.core.failures import parse_time
 from pilotfish.core.progress import Stage
-from pilotfish.core.rollout.layout import Layout, Share, arrival, stored_share
+from pilotfish.core.rollout.layout import Layout, Share, arrival, has_had_requests, stored_share
 from pilotfish.core.rollout.pods import count_pods
 from pilotfish.core.rollout.routes import routed_revisions, weighted_revisions
-from pilotfish.core.rollout.state import TAKES_REQUESTS
 from pilotfish.core.rollout.turn import Rollout
 from pilotfish.core.scope import Scope
 
@@ -31,7 +30,7 @@ def stays_until(scope: Scope, state: RolloutStatus, layout: Layout, leaving: str
     """
     if leaving not in scope.serving_revisions() or scope.stable is None:
         return None
-    had_requests = state.revision == leaving and state.stage in TAKES_REQUESTS
+    had_requests = has_had_requests(scope, state, leaving)
     if had_requests and not (layout.share is Share.STABLE and stored_share(scope, leaving) in {Share.STABLE, None}):
         return scope.now + _SOON
     routed = leaving in routed_revisions(scope) or (had_requests and not arrival(scope, layout).there)

@@ -106,38 +106,46 @@ def arrival(scope: Scope, layout: Layout) -> Arrival:
     return Arrival(there=routes.ready, reason=routes.reason or Reason.WAITING_FOR_ROUTES, message=routes.message)
 
 
+def has_had_requests(scope: Scope, state: RolloutStatus, leaving: str) -> bool:
+    """Whether requests may be on their way to a revision: by its stage, or by where the traffic Service points."""
+    pointed = stored_share(scope, leaving) in {Share.BOTH, Share.OTHER}
+    return pointed or (state.revision == leaving and state.stage in TAKES_REQUESTS)
+
+
 def go_back(scope: Scope, state: RolloutStatus, leaving: str) -> Layout:
     """Everything back to the stable revision, from wherever the rollout was.
 
     The traffic goes as soon as the stable revision has the pods that were promised. Where its pods were given up for
-    the other's, both serve until then, and the other's go one by one.
+    the other's, or do not come up, both serve until then, and the other's go one by one.
     """
     wanted = scope.spec.serving.replicas
     if scope.stable is None:
         return Layout(returns=True)
     stable, other = count_pods(scope, scope.stable), count_pods(scope, leaving)
-    pointed = stored_share(scope, leaving) in {Share.BOTH, Share.OTHER}
-    had_requests = pointed or (state.revision == leaving and state.stage in TAKES_REQUESTS)
-    safe = stable.ready >= promised(scope) or not had_requests or other.ready == 0
+    asks = has_had_requests(scope, state, leaving)
+    safe = stable.ready >= promised(scope) or not asks or other.ready == 0
     surge = mode_of(state) is Capacity.SURGE
-    if surge or safe:
+    if safe:
         # The pass that takes pods from under the traffic Service may be the last one for a while: first it turns away.
-        asked = had_requests and (surge or pointed or leaving in routed_revisions(scope))
+        pointed = stored_share(scope, leaving) in {Share.BOTH, Share.OTHER}
+        asked = asks and (surge or pointed or leaving in routed_revisions(scope))
         kept = other.asked if asked else 0
         back = wanted if surge else max(stable.asked, wanted - kept)
         return Layout(replicas={scope.stable: back if kept else wanted, leaving: kept}, other=leaving, returns=True)
     mode = mode_of(state)
     alone = stored_share(scope, leaving) is Share.OTHER
     needed = promised_ready(mode, wanted) if alone else 0
-    waits = scope.observed.pods_of_revision(scope.stable)
+    pods = scope.observed.pods_of_revision(scope.stable)
+    # One that loads, or that is ready and not counted yet, will take over: no reason to give up who serves.
+    coming = sum(1 for pod in pods if pod.get("spec", {}).get("nodeName")) > stable.ready
     target = make_target(
         mode,
         stable=wanted,
         candidate=0,
         replicas=wanted,
-        surge=0,
+        surge=other.asked if surge else 0,
         candidate_needed=needed,
-        overdue=schedule_overdue(waits, scope.now, scope.policy.schedule_deadline),
+        overdue=not coming and schedule_overdue(pods, scope.now, scope.policy.schedule_deadline),
     )
     back, rest = next_scale(scale_of(stable, other), target)
     share = Share.BOTH if stable.ready else (stored_share(scope, leaving) or Share.BOTH)
