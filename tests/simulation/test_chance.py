@@ -10,7 +10,7 @@ import pytest
 from support.walks import Walk
 
 FIRST = int(os.environ.get("PILOTFISH_SEED", "0"))
-WALKS = 30
+WALKS = 24
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + WALKS))
