@@ -8,13 +8,14 @@ import pytest
 from pilotfish.api.conditions import timestamp
 from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout_status import RolloutStage, StepStatus
+from pilotfish.core.drift import apply_if_needed
 from pilotfish.core.objects import ObjectRef
 from pilotfish.core.progress import Stage
 from pilotfish.core.rollout.actions import Orders
 from pilotfish.core.rollout.advance import advance, find_foreign, guard, left_behind
 from pilotfish.core.rollout.layout import Layout, Share
 from support.builders import NOW, OWNER
-from support.two_revisions import NEW, OLD, deployed, deployment, pod, scope_of, state_of, traffic
+from support.two_revisions import NEW, OLD, deployed, deployment, pod, record_of, scope_of, state_of, traffic
 
 CANARY = {
     "strategy": "Canary",
@@ -84,13 +85,35 @@ def test_who_was_left_behind():
     assert left_behind(scope(*stands, state=state_of(revision=None))) is None
 
 
-def test_back_at_the_stable_revision_the_other_one_leaves_and_it_counts_as_served():
-    empty = scope_of()
+def back_at_stable(asked, ready=None, *, replicas=4):
+    """The spec describes the stable revision again, and NEW had requests."""
+    empty = scope_of(replicas=replicas)
     state = state_of()
-    whole = (deployed(empty, 4, revision=OLD), deployment(NEW, 1), traffic(None))
-    found = advance(scope(*whole, state=state, revision=OLD))
+    at = scope(
+        deployed(empty, asked, ready, revision=OLD), deployment(NEW, 1), traffic(None), state=state, revision=OLD
+    )
+    objects = record_of(empty, OLD).objects
+    rendered = tuple(
+        {**applied.body, "metadata": {**applied.body["metadata"], "uid": body["kind"]}}
+        for body in (objects.config_map, objects.service)
+        if (applied := apply_if_needed(at.observed, body)) is not None
+    )
+    known = replace(at.observed, children=(*at.observed.children, *rendered))
+    return replace(at, observed=known, records={OLD: record_of(empty, OLD)})
+
+
+def test_back_at_the_stable_revision_the_other_one_leaves_and_it_counts_as_served():
+    found = advance(back_at_stable(4))
     assert found.layout == Layout(replicas={OLD: 4, NEW: 1}, other=NEW, returns=True)
-    assert found.state == state
+    assert found.state == state_of()
+    assert (found.progress.stage, found.progress.reason) == (Stage.READY, Reason.ALL_PODS_READY)
+    assert found.promoted
+
+
+def test_back_at_the_stable_revision_its_missing_pods_are_waited_for():
+    found = advance(back_at_stable(4, 3))
+    assert found.progress.message == f"Revision {OLD}: 3/4 pods are ready"
+    assert not found.promoted
 
 
 def test_another_wanted_one_waits_until_it_has_gone():

@@ -8,6 +8,7 @@ import pytest
 from pilotfish.api.conditions import timestamp
 from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout_status import RolloutStage, StepStatus
+from pilotfish.core.plan import Apply
 from pilotfish.core.progress import Stage
 from pilotfish.core.rollout.layout import Layout, Share
 from pilotfish.core.rollout.stepping import stepping
@@ -159,3 +160,12 @@ def test_a_plan_that_status_tells_is_carried_out(plan):
 def test_another_plan_keeps_the_pods_that_an_earlier_one_left():
     assert told_of("Recreate", stored="Swap", asked=3).layout == Layout(replicas={OLD: 3})
     assert told_of("Swap", stored=None, asked=3).layout == Layout(replicas={OLD: 4})
+
+
+def test_until_a_plan_is_told_the_artifact_is_kept():
+    state = state_of(RolloutStage.STARTING, plan="Swap")
+    at = turn_of(scope_of(deployment(OLD, 4), state=state_of(RolloutStage.STARTING), rollout=OPEN), state)
+    summary = at.artifact.record.summary
+    kept = replace(at.artifact, summary=summary, applies=(Apply(body={}),))
+    found = untold_plan(replace(at, artifact=kept)).progress
+    assert (found.record, found.summary, found.applies) == (kept.record, summary, kept.applies)

@@ -7,9 +7,12 @@ import pytest
 from pilotfish.api.rollout_status import AbortStatus, RolloutStage, RolloutStatus, StepStatus, TrafficStatus
 from pilotfish.core.rollout.layout import Layout, Share
 from pilotfish.core.rollout.pods import Pods
+from pilotfish.core.rollout.routes import keep_routes
 from pilotfish.core.rollout.telling import count_serving, describe, describe_step, serving_revisions
+from support.builders import POLICY
 from support.two_revisions import NEW, OLD, deployment, scope_of, state_of, traffic
 
+ROUTES = replace(POLICY, gateway_api=True)
 CANARY = {"strategy": "Canary", "steps": [{"weight": 10}, {"weight": 50}]}
 BOTH = Layout(replicas={OLD: 3, NEW: 1}, share=Share.BOTH, other=NEW)
 
@@ -85,6 +88,22 @@ def test_a_step_that_pods_cannot_meet_is_warned_of():
 )
 def test_the_share_that_is_given_is_read_from_the_service(service, assigned):
     assert told(at_step(), BOTH, deployment(OLD, 3), deployment(NEW, 1), traffic(service)).assigned == assigned
+
+
+def test_behind_a_gateway_the_share_is_what_its_routes_say():
+    def share(weights, *, layout=BOTH):
+        scope = replace(scope_of(*STANDS, gateway={"name": "public"}, rollout=CANARY, state=at_step()), policy=ROUTES)
+        routes = tuple(
+            {**apply.body, "metadata": {**apply.body["metadata"], "uid": str(number)}}
+            for number, apply in enumerate(keep_routes(scope, weights))
+        )
+        known = replace(scope.observed, children=(*scope.observed.children, *routes))
+        return describe(replace(scope, observed=known), at_step(), layout).traffic
+
+    assert share({OLD: 3, NEW: 1}) == TrafficStatus(desired=10, assigned=25, source="Gateway")
+    assert share({OLD: 100}).assigned == 0
+    assert share({}).assigned is None
+    assert share({OLD: 3, NEW: 1}, layout=Layout(replicas={OLD: 4})).assigned is None
 
 
 def test_without_a_ready_pod_or_a_service_no_share_is_given():

@@ -14,6 +14,7 @@ from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.rollout.layout import Layout, Share
 from pilotfish.core.rollout.moving import lost_pods, move, stay
 from pilotfish.core.rollout.pods import Pods
+from pilotfish.core.rollout.room import first_pods, step_pods
 from pilotfish.core.rollout.steps import ResolvedStep
 from pilotfish.core.rollout.turn import abort, done, give_up, heading, sooner
 from support.builders import NOW
@@ -186,3 +187,46 @@ def test_a_stage_before_it_takes_requests_changes_nothing_of_that():
     at = turn(deployment(OLD, 4), traffic(OLD), candidate=1, state=state_of(RolloutStage.STARTING))
     layout, _ = step(at, stable=4, candidate=1, share=Share.STABLE, weight=0)
     assert layout == Layout(replicas={OLD: 4, NEW: 1}, other=NEW)
+
+
+@pytest.mark.parametrize(
+    ("mode", "weight", "pods"),
+    [
+        (Capacity.SURGE, 10, (4, 1)),
+        (Capacity.SURGE, 25, (4, 1)),
+        (Capacity.SURGE, 26, (4, 2)),
+        (Capacity.SURGE, 100, (4, 4)),
+        (Capacity.SWAP, 50, (2, 2)),
+        (Capacity.SWAP, 10, (3, 1)),
+        (Capacity.RECREATE, 50, (2, 2)),
+    ],
+)
+def test_behind_a_gateway_a_step_takes_the_pods_that_its_requests_need(mode, weight, pods):
+    assert step_pods(scope_of(gateway={"name": "public"}), mode, weight) == pods
+
+
+def test_how_many_pods_are_verified_first():
+    steps = turn().steps
+    assert first_pods(scope_of(), Capacity.SURGE, steps) == 1
+    assert first_pods(scope_of(), Capacity.SURGE, ()) == 4
+    assert first_pods(scope_of(), Capacity.SWAP, ()) == 1
+    assert first_pods(scope_of(), Capacity.RECREATE, steps) == 4
+    assert first_pods(scope_of(stable=None), Capacity.SWAP, steps) == 4
+    assert first_pods(scope_of(replicas=0), Capacity.SWAP, steps) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "weight"), [((2, 2), (2, 2), 50), ((1, 1), (3, 3), 75), ((1, 0), (3, 3), 100), ((2, 2), (2, 0), 0)]
+)
+def test_requests_of_a_gateway_move_with_the_pods_that_are_swapped(old, new, weight):
+    swap = state_of(RolloutStage.PROMOTING, plan="Swap")
+    objects = (deployment(OLD, *old), traffic(None))
+    at = turn(*objects, candidate=new[0], ready=new[1], state=swap, gateway={"name": "public"})
+    layout, _ = step(at, stable=old[0], candidate=4, weight=0, takes_over=True)
+    assert layout.weight == weight
+
+
+def test_what_an_artifact_still_had_to_apply_is_not_applied_for_one_that_is_given_up():
+    at = turn(deployment(OLD, 4), traffic(OLD))
+    waiting = replace(at, artifact=replace(at.artifact, applies=(Apply(body={}),)))
+    assert abort(waiting, Reason.ANALYSIS_FAILED, "slow").progress.applies == ()
