@@ -21,8 +21,8 @@ SHADOW = {"sampleRate": "1", "minAgreement": "0.99"}
 ANALYSIS = {
     "interval": "5s",
     "window": "10s",
-    "minRequests": 20,
-    "checks": {"errorRate": {"max": "0.05"}, "meanLatency": {"max": "60ms"}},
+    "minRequests": 5,
+    "checks": {"errorRate": {"max": "0.05"}, "meanLatency": {"max": "100ms"}},
 }
 ROLLOUT = {"strategy": "Canary", "steps": [{"weight": 50, "hold": "5s"}], "analysis": ANALYSIS}
 
