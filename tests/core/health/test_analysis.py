@@ -5,11 +5,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pilotfish.api.reasons import Reason
-from pilotfish.api.rollout import AnalysisChecks, Check, CheckMode, OnNoData, RestartCheck, Shadow, TimeCheck
+from pilotfish.api.rollout import (
+    AnalysisChecks,
+    Check,
+    CheckMode,
+    OnNoData,
+    PrometheusCheck,
+    RestartCheck,
+    Shadow,
+    TimeCheck,
+)
 from pilotfish.api.rollout_status import AnalysisStatus
 from pilotfish.api.rollout_status import AnalysisVerdict as Verdict
 from pilotfish.core.health.analysis import Decision
-from pilotfish.core.health.samples import Health, PodSeries, ShadowCounters
+from pilotfish.core.health.samples import Health, PodSeries, QueryAnswer, ShadowCounters
 from support.counters import (
     CANDIDATE,
     STABLE,
@@ -238,3 +247,48 @@ def test_stable_and_candidate_are_seen_in_the_same_window():
     found = look_at(health, analysis=analysis)
     assert (check_of(found, "meanLatency").baseline, found.decision) == ("10ms", Decision.ABORT)
     assert found.wake - after(60) == timedelta(seconds=15)
+
+
+def test_a_status_keeps_the_figures_of_the_last_measurement():
+    analysis = make_analysis(AnalysisChecks(mean_latency=TimeCheck(max="5ms", max_regression="0.2")))
+    found = check_of(look_at(GOOD, analysis=analysis), "meanLatency")
+    assert (found.value, found.baseline, found.threshold, found.mode) == ("10ms", "10ms", "5ms", "Enforce")
+    assert found.message == "mean latency 10 ms > 5 ms over 60 s, 600 requests"
+
+
+def test_good_numbers_say_so():
+    found = look_at(GOOD)
+    assert (found.decision, found.reason, found.message) == (
+        Decision.PROCEED,
+        None,
+        "Every check is within its bounds",
+    )
+
+
+def test_all_checks_that_are_waited_for_are_named():
+    checks = AnalysisChecks(error_rate=Check(max="0.05"), mean_latency=TimeCheck(max="1s"))
+    found = look_at(QUIET, analysis=make_analysis(checks))
+    assert (found.decision, found.message) == (Decision.WAIT, "Too little data to judge: errorRate, meanLatency")
+
+
+def test_errors_in_a_row_are_counted_in_the_message():
+    found = look_on([BROKEN] * 2, analysis=make_analysis(error_limit=1))[-1]
+    assert (found.decision, found.reason) == (Decision.ABORT, Reason.ANALYSIS_ERROR)
+    assert found.message == ("error rate: a pod could not be measured (no) (2 measurements in a row, errorLimit 1)")
+    assert look_on([BROKEN], analysis=make_analysis(error_limit=0))[-1].message.endswith(
+        "(1 measurement in a row, errorLimit 0)"
+    )
+
+
+def test_answers_to_queries_about_both_revisions_are_compared():
+    check = PrometheusCheck(name="memory", query="q", max_regression="0.1")
+    analysis = make_analysis(AnalysisChecks(prometheus=(check,)))
+    answers = {"queries": {"memory": QueryAnswer(value=2.0)}, "baselines": {"memory": QueryAnswer(value=1.0)}}
+    found = look_at(make_health(**answers), analysis=analysis)
+    assert (found.decision, check_of(found, "memory").baseline) == (Decision.ABORT, "1")
+
+
+def test_without_a_stable_revision_there_is_no_baseline():
+    analysis = make_analysis(AnalysisChecks(mean_latency=TimeCheck(max_regression="0.2")))
+    found = check_of(look_at(GOOD, analysis=analysis, stable=None), "meanLatency")
+    assert found.message.endswith("there is no stable revision to compare with")

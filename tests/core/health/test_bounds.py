@@ -1,12 +1,13 @@
 """One figure against one bound: the verdict, the words, and the figures that go with it into status."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
 from pilotfish.api.rollout import CheckMode
 from pilotfish.api.rollout_status import AnalysisVerdict as Verdict
-from pilotfish.core.health.bounds import Bound, Subject, conclude, incomparable, missing_baseline, no_worse
+from pilotfish.core.health.bounds import Bound, Subject, at_most, conclude, incomparable, missing_baseline, no_worse
 from pilotfish.core.health.figures import Figure, Unit
 
 MS = Unit.MILLISECONDS
@@ -82,3 +83,13 @@ def test_the_bound_that_decides_gives_the_threshold():
     found = conclude(SUBJECT, figure(10), bounds)
     assert (found.verdict, found.threshold, found.baseline) == (Verdict.INCONCLUSIVE, "-1.5ms", "10ms")
     assert found.message == "mean latency 10 ms over 60 s: stable's -1 ms is below 0"
+
+
+def test_a_limit_beyond_what_is_known_is_told_too():
+    found = at_most(figure(20, at_least=True), Fraction(21), MS)
+    assert (found.verdict, found.threshold) == (Verdict.INCONCLUSIVE, Figure(value=Fraction(21)))
+
+
+def test_without_bounds_the_figure_is_told_in_its_unit():
+    share = replace(SUBJECT, unit=Unit.SHARE, noun="error rate")
+    assert conclude(share, figure("0.071"), ()).message == "error rate 7.1 % over 60 s"

@@ -331,6 +331,20 @@ def test_prometheus(answer, verdict, message):
     assert told(asked(answer)) == (verdict, message)
 
 
+def test_what_is_above_every_number_is_written_so():
+    found = asked(QueryAnswer(value=inf))
+    assert (found.value, found.threshold) == ("+Inf", None)
+    assert len(asked(QueryAnswer(error="x" * 300)).message) == len("gpu-memory: ") + 200
+
+
+def test_prometheus_without_an_answer_about_the_stable_revision():
+    found = asked(QueryAnswer(value=0.5), None, max=None, max_regression="0.1")
+    assert told(found) == (
+        Verdict.NO_DATA,
+        "gpu-memory 0.5: the query gave no number for the stable revision",
+    )
+
+
 def test_prometheus_against_the_stable_revision():
     growth = {"max": None, "max_regression": "0.1"}
     same = QueryAnswer(value=0.5)

@@ -114,3 +114,25 @@ def test_any_figure_can_be_written(one, other, unit):
     assert all(len(text) < 400 for text in texts)
     assert texts[0] == texts[1] or one != other
     assert notation(Figure(value=one), unit)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.123456, "123 ms"), (0.5, "500 ms"), (0.9996, "1000 ms"), (12.3456, "12.3 s"), (119.4, "119 s")],
+)
+def test_short_spans_have_three_digits(seconds, said):
+    assert span(timedelta(seconds=seconds)) == said
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "unit", "said"),
+    [
+        ("1.0001", "1", Unit.NUMBER, ("1.0001", "1")),
+        ("1000.1", "1000", Unit.MILLISECONDS, ("1.0001 s", "1 s")),
+        ("10.001", "10", Unit.MILLISECONDS, ("10.001 ms", "10 ms")),
+        ("12.34", "12.31", Unit.MILLISECONDS, ("12.34 ms", "12.31 ms")),
+        ("12.34", "12.34", Unit.MILLISECONDS, ("12.3 ms", "12.3 ms")),
+    ],
+)
+def test_as_many_digits_as_it_takes(one, other, unit, said):
+    assert tell_apart(Fraction(one), Fraction(other), unit) == said

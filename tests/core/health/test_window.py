@@ -323,3 +323,42 @@ def test_answers_compared_since_then():
     assert (again.compared, again.agreed) == (6, 5)
     unequal = compared_answers((counters(0, 10, 7, 1), counters(30, 15, 7, 1)), since=START, now=after(60))
     assert (unequal.compared, unequal.agreed) == (5, 0)
+
+
+def test_all_samples_of_a_shadow_add_up():
+    series = (counters(0, 10, 10), counters(20, 30, 25, 2), counters(40, 70, 60, 3))
+    found = compared_answers(series, since=START, now=after(60))
+    assert (found.compared, found.agreed, found.length) == (63, 50, timedelta(seconds=40))
+    again = compared_answers((*series, counters(50, 5, 4, 1)), since=START, now=after(60))
+    assert (again.compared, again.agreed) == (63 + 6, 50 + 4), "a restart counts from zero"
+
+
+def test_two_samples_are_enough_to_be_heard():
+    found = look_at(make_sample(0), make_sample(60))
+    assert (found.measured, found.silent) == (1, 0)
+
+
+def test_the_newest_summary_counts_with_all_requests_of_its_pod():
+    samples = (
+        make_sample(0, quantiles={}),
+        make_sample(30, success=10, quantiles={0.99: 7.0}),
+        make_sample(60, success=90, failed=10, quantiles={0.99: 5.0}),
+    )
+    (summary,) = look_at(*samples).summaries
+    assert (summary.requests, summary.quantiles) == (100, {0.99: 5.0})
+    before = (*samples[:2], replace(samples[2], quantiles={}))
+    assert not look_at(*before, since=5).early
+    assert look_at(make_sample(10), replace(samples[1], quantiles={}), samples[2], since=5).early
+
+
+def test_a_histogram_never_falls():
+    samples = [
+        make_sample(0, buckets=buckets(0, 0, 0)),
+        make_sample(60, success=9, buckets=buckets(7, 5, 9)),
+    ]
+    assert look_at(*samples).buckets == buckets(7, 7, 9)
+
+
+def test_the_words_of_an_error_are_cut():
+    found = look_at(error="x" * 300)
+    assert [len(why) for why in found.errors] == [200]
