@@ -92,11 +92,11 @@ def test_bad_update_says_why_and_leaves_the_old_revision_serving(
 
 def test_corrected_spec_recovers(serving: Deployments, kubectl: Kubectl, namespace: str):
     before = serving.get("digits")["status"]["stableRevision"]
-    jobs = serving.children("digits", "jobs")
+    jobs = serving.optimize_jobs("digits")
     serving.apply("digits", spec(GOOD))
     body = serving.wait_ready("digits", seconds=60)
     assert body["status"]["stableRevision"] == before
-    assert set(serving.children("digits", "jobs")) <= set(jobs)
+    assert set(serving.optimize_jobs("digits")) <= set(jobs)
 
 
 def test_missing_image_is_named_and_a_corrected_setting_recovers(serving: Deployments, kubectl: Kubectl):

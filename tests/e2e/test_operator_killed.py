@@ -66,5 +66,4 @@ def test_killed_in_every_stage_the_story_ends_the_same(deployments: Deployments,
     check_status(body)
     assert set(killed) >= {"Optimizing", "Verifying", "Canarying", "Baking"}, killed
     assert body["status"]["stableRevision"]["hash"] != first["status"]["stableRevision"]["hash"]
-    jobs = [name for name in deployments.children("killed", "jobs") if name.endswith("-optimize")]
-    assert len(jobs) == 2, jobs
+    assert len(deployments.optimize_jobs("killed")) == 2

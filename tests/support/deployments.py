@@ -47,6 +47,10 @@ class Deployments:
         bodies = self.kubectl.list(kinds, namespace=self.namespace, selector=selector)
         return tuple(sorted(f"{body['kind']}/{body['metadata']['name']}" for body in bodies))
 
+    def optimize_jobs(self, name: str) -> tuple[str, ...]:
+        """Jobs that made an artifact; each of them may verify many times."""
+        return tuple(job for job in self.children(name, "jobs") if job.endswith("-optimize"))
+
     def condition(self, name: str, kind: str) -> dict[str, Any] | None:
         """The condition, if it is about the present generation."""
         body = self.get(name)
