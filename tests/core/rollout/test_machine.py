@@ -146,3 +146,18 @@ def test_without_its_artifact_everything_rests():
     failed = advance_rollout(turn.scope, replace(bare, stage=Stage.FAILED, reason=Reason.SOURCE_UNREACHABLE))
     assert failed.progress.stage is Stage.FAILED
     assert failed.state.aborted.reason == Reason.SOURCE_UNREACHABLE
+
+
+def test_pods_that_are_lost_while_it_is_promoted_send_it_back():
+    unready = pod("p", NEW, ready="False", since=timestamp(NOW - timedelta(minutes=10)))
+    found = at(RolloutStage.PROMOTING, ready=3, service=None, pods=(unready,))
+    assert (found.progress.stage, found.progress.reason) == (Stage.FAILED, Reason.PROGRESS_DEADLINE_EXCEEDED)
+    assert found.progress.message == f"Aborted at promotion: a pod of revision {NEW} was not ready for 10m"
+
+
+def test_a_swap_begins_with_the_place_of_one_pod():
+    found = at(
+        RolloutStage.STARTING, candidate=0, service=OLD, **surge("Swap"), rollout={**BLUE_GREEN, "capacity": "Swap"}
+    )
+    assert found.layout.replicas[NEW] <= 1
+    assert found.layout.replicas[OLD] >= 3

@@ -12,7 +12,7 @@ from pilotfish.api.rollout_status import AbortStatus, AnalysisVerdict, RolloutSt
 from pilotfish.core.plan import Apply
 from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.rollout.layout import Layout, Share
-from pilotfish.core.rollout.moving import lost_pods, move, stay
+from pilotfish.core.rollout.moving import lost_pods, move, stay, while_nobody_else_serves
 from pilotfish.core.rollout.pods import Pods
 from pilotfish.core.rollout.room import first_pods, step_pods
 from pilotfish.core.rollout.steps import ResolvedStep
@@ -230,3 +230,42 @@ def test_what_an_artifact_still_had_to_apply_is_not_applied_for_one_that_is_give
     at = turn(deployment(OLD, 4), traffic(OLD))
     waiting = replace(at, artifact=replace(at.artifact, applies=(Apply(body={}),)))
     assert abort(waiting, Reason.ANALYSIS_FAILED, "slow").progress.applies == ()
+
+
+def held(*objects, layout=None, stable=OLD, least=3):
+    at = turn(*objects, candidate=2, stable=stable, minAvailable=least)
+    return while_nobody_else_serves(at, layout or Layout(replicas={OLD: 4, NEW: 2}))
+
+
+@pytest.mark.parametrize(("service", "share"), [(None, Share.BOTH), (NEW, Share.OTHER)])
+def test_one_that_starts_again_keeps_the_traffic_while_nobody_else_serves(service, share):
+    found = held(deployment(OLD, 4, 2), traffic(service))
+    assert found == Layout(replicas={OLD: 4, NEW: 2}, share=share, other=NEW)
+
+
+def test_the_traffic_stays_where_somebody_else_serves_or_nothing_points_elsewhere():
+    rest = Layout(replicas={OLD: 4, NEW: 2})
+    assert held(deployment(OLD, 4, 3), traffic(None)) == rest, "as many as were promised"
+    assert held(deployment(OLD, 4, 0), traffic(OLD)) == rest
+    assert held(deployment(OLD, 4, 0), traffic("dddddddd")) == rest
+    assert held(deployment(OLD, 4, 0), traffic(None), stable=None) == rest
+    back, both = replace(rest, returns=True), replace(rest, share=Share.BOTH)
+    for layout in (back, both):
+        assert held(deployment(OLD, 4, 0), traffic(None), layout=layout) == layout
+    unready = turn(deployment(OLD, 4, 0), traffic(None), candidate=2, ready=0, minAvailable=3)
+    assert while_nobody_else_serves(unready, rest) == rest
+
+
+def test_a_swap_behind_a_gateway_moves_its_pods_without_the_service():
+    swap = state_of(plan="Swap")
+    at = turn(deployment(OLD, 3), traffic(OLD), state=swap, candidate=1, gateway={"name": "public"})
+    assert step(at, stable=2, candidate=2)[0].replicas == {OLD: 2, NEW: 1}
+    taking = turn(deployment(OLD, 3), traffic(OLD), state=swap, candidate=1, gateway={"name": "public"})
+    assert step(taking, stable=2, candidate=2, takes_over=True)[0].replicas == {OLD: 3, NEW: 1}
+
+
+def test_the_weight_of_swapped_pods_is_a_whole_number():
+    swap = state_of(RolloutStage.PROMOTING, plan="Swap")
+    at = turn(deployment(OLD, 2), traffic(None), candidate=1, state=swap, gateway={"name": "public"})
+    weight = step(at, stable=2, candidate=4, weight=0, takes_over=True)[0].weight
+    assert (weight, type(weight)) == (33, int)
