@@ -48,7 +48,7 @@ coverage: setup ## which branches of the pure core its tests and the simulations
 	@$(PARALLEL) --cov --cov-report=term-missing:skip-covered tests/core tests/simulation
 	@coverage json -q -o - | python -c "import json, sys; print('branches taken: {:.1f} %'.format(json.load(sys.stdin)['totals']['percent_branches_covered']))"
 
-mutation: setup ## do tests notice a changed line of core/health and core/rollout? hours; SAMPLE=450 draws some
+mutation: setup ## do tests notice a changed line of core/health and core/rollout? long; SAMPLE=450 draws some
 	@python hack/mutation.py $(if $(SAMPLE),--sample $(SAMPLE))
 
 demo: setup ## from nothing to a served model, updated while clients send requests
