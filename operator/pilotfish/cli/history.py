@@ -11,7 +11,6 @@ from pilotfish.core import Body, Observed
 from pilotfish.core.objects import annotation_of, label_of
 from pilotfish.core.scope import FAILED
 
-CHANGE_CAUSE = "kubernetes.io/change-cause"
 _CHANGES = 3
 _TITLES = ("REVISION", "NUMBER", "ROLE", "VARIANT", "SOURCE", "RESULT", "REASON", "WHEN", "CAUSE")
 _DIGEST_LENGTH = len("sha256:") + 12
@@ -113,7 +112,7 @@ def _cause(record: Body | None, before: Body | None) -> str | None:
     """What the author said; else what differs from the revision made before."""
     if record is None:
         return None
-    if said := annotation_of(record, CHANGE_CAUSE):
+    if said := annotation_of(record, names.CHANGE_CAUSE):
         return said
     if before is None:
         return None

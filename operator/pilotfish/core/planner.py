@@ -25,7 +25,7 @@ from pilotfish.core.rollout.reach import wait_for_gateway
 from pilotfish.core.rollout.shadow import unwanted_shadow
 from pilotfish.core.rollout.state import paused
 from pilotfish.core.rollout.telling import count_serving, describe, serving_revisions
-from pilotfish.core.rollout.turn import Rollout
+from pilotfish.core.rollout.turn import Rollout, sooner
 from pilotfish.core.scope import Scope, make_scope
 from pilotfish.core.serving import find_trouble, keep_serving
 from pilotfish.core.status import make_status
@@ -72,7 +72,7 @@ def plan(observed: Observed, policy: Policy, now: datetime) -> Plan:
     decision = freeze(scope) if spec.paused else decide(scope, advance(scope))
     refresh = advance_refresh(scope)
     told = report(scope, make_status(make_view(scope, decision), decision.history, refresh))
-    wake = _earliest(decision.wake, refresh.wake)
+    wake = sooner(decision.wake, refresh.wake)
     return Plan(
         applies=(*decision.applies, *_owned(scope, refresh.applies)),
         deletes=tuple(ref_of(body) for body in _unique((*decision.deletes, *refresh.deletes))),
@@ -110,7 +110,7 @@ def decide(scope: Scope, rollout: Rollout) -> Decision:
             (*progress.deletes, *over.deletes, *unwanted_traffic(scope, held), *unwanted_shadow(scope, rollout.state))
         ),
         history=past,
-        wake=_earliest(progress.wake, over.wake, stays),
+        wake=sooner(progress.wake, over.wake, stays),
     )
 
 
@@ -181,10 +181,6 @@ def _owned(scope: Scope, applies: Iterable[Apply]) -> tuple[Apply, ...]:
 def _unique(bodies: Iterable[Body]) -> tuple[Body, ...]:
     unique = {(_GOING.index(body["kind"]), name_of(body)): body for body in bodies if not is_deleting(body)}
     return tuple(unique[key] for key in sorted(unique))
-
-
-def _earliest(*moments: datetime | None) -> datetime | None:
-    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _notes(scope: Scope, decision: Decision) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ from pilotfish.api.status import ModelDeploymentStatus
 from pilotfish.core.objects import Body, is_deleting, label_of
 from pilotfish.core.observed import Observed
 from pilotfish.core.pin import effective_spec
+from pilotfish.core.rollout.state import TAKES_REQUESTS
 from pilotfish.core.scope import read_status
 
-TAKING_REQUESTS = frozenset({RolloutStage.STEPPING, RolloutStage.PROMOTING, RolloutStage.BAKING})
 NEEDING_ROOM = frozenset({None, RolloutStage.STARTING, RolloutStage.STEPPING, RolloutStage.PROMOTING})
 
 
@@ -82,7 +82,7 @@ def wanted_measurements(observed: Observed) -> Wanted:
     spec = effective_spec(spec, status, {}, None)
     rollout = status.rollout or RolloutStatus()
     room = _room(spec, status, rollout)
-    if rollout.stage not in TAKING_REQUESTS or rollout.revision is None:
+    if rollout.stage not in TAKES_REQUESTS or rollout.revision is None:
         return Wanted(room=room, tolerations=_tolerations(observed) if room else ())
     stable = status.stable_revision.hash if status.stable_revision else None
     revisions = dict.fromkeys(revision for revision in (stable, rollout.revision) if revision)
