@@ -20,13 +20,13 @@ lint: setup ## style, types, layers, generated files
 	@hack/lint
 
 unit: setup ## tests of pure code, the simulations, the optimizer (no cluster)
-	@$(PARALLEL) -m "not apiserver and not triton and not e2e"
+	@$(PARALLEL) -m "not apiserver and not triton and not e2e and not soak"
 
 apiserver: setup ## tests against a real etcd and API server
-	@$(PARALLEL) -m apiserver
+	@$(PARALLEL) -m "apiserver and not soak"
 
 triton: setup ## tests against a real tritonserver on this machine
-	@$(PARALLEL) -m triton
+	@$(PARALLEL) -m "triton and not soak"
 
 images: setup ## build all images
 	@hack/images/build all
