@@ -9,7 +9,8 @@ from pydantic import Field, StringConstraints
 
 from pilotfish.api.model import ModelSpec
 from pilotfish.api.optimization import OptimizationSpec, Precision, Tolerance
-from pilotfish.api.report import ArtifactRecord, Digest, ModelSignature, WireModel
+from pilotfish.api.report import ArtifactRecord, Digest, ModelSignature
+from pilotfish.api.wire import WireModel
 
 JOB_ENV = "PILOTFISH_JOB"
 INSTALL_ENV = "PILOTFISH_INSTALL"

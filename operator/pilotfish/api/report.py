@@ -4,15 +4,15 @@ Wire types only, camelCase on the wire and snake_case in Python. No I/O, no torc
 Reading ignores unknown keys (a newer optimizer may say more); writing leaves out what is unset.
 """
 
-import json
 import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from pilotfish.api.base import ApiModel
 from pilotfish.api.optimization import ArtifactFormat, Precision
+from pilotfish.api.report_sections import Histogram, LayerError, Load, Profile, TaskMetric, TrainingStage
+from pilotfish.api.wire import WireModel
 
 SCHEMA_VERSION: Literal[1] = 1
 USER_ERROR_EXIT_CODE = 10
@@ -20,15 +20,6 @@ USER_ERROR_EXIT_CODE = 10
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Figure = Annotated[str, StringConstraints(max_length=24)]
 """A measured number as a decimal string: stable in status, free of float noise."""
-
-
-class WireModel(ApiModel):
-    """An ApiModel that is also written as text."""
-
-    def to_json(self, *, indent: int | None = None) -> str:
-        """The JSON text, keys in declaration order, so that equal values give equal bytes."""
-        separators = (",", ":") if indent is None else None
-        return json.dumps(self.to_wire(), ensure_ascii=False, indent=indent, separators=separators)
 
 
 class Outcome(StrEnum):
@@ -210,6 +201,7 @@ class Latency(WireModel):
 
     median: float
     p95: float
+    p99: float | None = None
 
 
 class Measurement(WireModel):
@@ -219,6 +211,10 @@ class Measurement(WireModel):
     latency_ms: Latency
     throughput: float = Field(description="Samples per second at concurrency 1.")
     spread: float = Field(description="Relative spread of the rounds' medians; a difference inside it is not a win.")
+    runs: int | None = Field(default=None, description="Timed calls.")
+    rounds: tuple[float, ...] = Field(default=(), description="Median of each round, milliseconds.")
+    histogram: Histogram | None = None
+    loads: tuple[Load, ...] = Field(default=(), description="Throughput at several concurrencies.")
 
 
 class ErrorFigures(WireModel):
@@ -246,6 +242,8 @@ class CandidateReport(WireModel):
     peak_memory_bytes: int | None = None
     speedup: float | None = Field(default=None, description="Baseline median over this median at the first batch size.")
     contended: bool = Field(default=False, description="Other processes took CPU time during every measured round.")
+    metric: float | None = Field(default=None, description="The task metric, see the report's `metric`.")
+    layers: tuple[LayerError, ...] = Field(default=(), description="Error by layer of a quantized one, worst first.")
 
 
 class Baseline(WireModel):
@@ -291,10 +289,14 @@ class Report(WireModel):
     baseline: Baseline
     candidates: tuple[CandidateReport, ...]
     winner: str
+    why: str | None = Field(default=None, description="Why it won.")
     artifact: ArtifactRecord
     files: tuple[FileRecord, ...]
     notes: tuple[str, ...] = ()
     stages: tuple[StageTiming, ...] = ()
+    metric: TaskMetric | None = None
+    training: tuple[TrainingStage, ...] = ()
+    profile: tuple[Profile, ...] = ()
 
 
 class Manifest(WireModel):

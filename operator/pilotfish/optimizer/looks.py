@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pilotfish.api.report import SourceRecord, WireModel
+from pilotfish.api.report import SourceRecord
+from pilotfish.api.wire import WireModel
 from pilotfish.optimizer.remotes import Listing
 
 

@@ -1,0 +1,100 @@
+"""Parts of report.json that not every run has: distributions of latency, load, layers, training, profiles.
+
+Wire types only. All of them came after the first version of the report: a reader must take their absence for "not
+measured", never for zero.
+"""
+
+from pydantic import Field
+
+from pilotfish.api.wire import WireModel
+
+
+class Histogram(WireModel):
+    """How often a call took how long. `counts[i]` calls took from `edges[i]` to `edges[i + 1]` milliseconds."""
+
+    edges: tuple[float, ...] = Field(description="Milliseconds, one more than counts; the last bin holds the tail.")
+    counts: tuple[int, ...]
+
+
+class Load(WireModel):
+    """Several callers at once, each asking again as soon as it is answered."""
+
+    concurrency: int
+    throughput: float = Field(description="Samples per second over all callers.")
+    latency_ms: float = Field(description="Median that one caller sees, milliseconds.")
+
+
+class LayerError(WireModel):
+    """How far one layer's answer is from the same layer's in full precision."""
+
+    layer: str = Field(description="Name of the node or of the tensor that it makes.")
+    op: str | None = Field(default=None, description="Type of the operator.")
+    error: float = Field(description="Frobenius norm of the difference over that of the full-precision answer.")
+    kept: bool = Field(default=False, description="Left in higher precision because of its error.")
+
+
+class TaskMetric(WireModel):
+    """The task's own figure of merit on the golden set, larger is better."""
+
+    name: str = Field(examples=["accuracy"])
+    reference: float = Field(description="Of the model that candidates are compared with.")
+    source: float | None = Field(default=None, description="Of the model as it came, where training changed it.")
+
+
+class Epoch(WireModel):
+    """One pass over the training data."""
+
+    epoch: int = Field(description="From 1.")
+    loss: float = Field(description="Mean over the epoch's batches.")
+    validation_loss: float | None = None
+    metric: float | None = Field(default=None, description="The task metric on the data that was held out.")
+    learning_rate: float | None = None
+    seconds: float | None = None
+
+
+class TrainingStage(WireModel):
+    """What one stage of training did to the model."""
+
+    stage: str = Field(examples=["fineTune", "prune", "distill"])
+    epochs: tuple[Epoch, ...] = ()
+    seconds: float | None = None
+    samples: int | None = Field(default=None, description="Trained on.")
+    held_out: int | None = Field(default=None, description="Kept apart to judge by.")
+    metric: str | None = Field(default=None, examples=["accuracy"])
+    metric_before: float | None = None
+    metric_after: float | None = None
+    parameters_before: int | None = None
+    parameters_after: int | None = None
+    seed: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+class OperatorTime(WireModel):
+    """All calls of one type of operator."""
+
+    op: str
+    calls: float = Field(description="Per run of the model.")
+    milliseconds: float = Field(description="Per run of the model.")
+    share: float = Field(description="Of the time in all operators, 0 to 1.")
+
+
+class TraceFile(WireModel):
+    """A trace in Chrome's format, gzip; open it in a browser's trace viewer or in Perfetto."""
+
+    path: str = Field(description="Relative to the report.")
+    bytes: int
+    sha256: str
+    cut: bool = Field(default=False, description="Only the first events are kept, the whole would be too large.")
+
+
+class Profile(WireModel):
+    """Where the time of one model goes."""
+
+    variant: str
+    role: str = Field(examples=["baseline", "winner"])
+    tool: str = Field(examples=["onnxruntime", "torch.profiler"])
+    batch: int
+    runs: int
+    operators: tuple[OperatorTime, ...] = Field(default=(), description="Longest first.")
+    trace: TraceFile | None = None
+    problem: str | None = Field(default=None, description="Why there is no profile.")
