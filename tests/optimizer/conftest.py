@@ -18,7 +18,7 @@ from pilotfish.optimizer.local import run_local
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-QUICK = BenchmarkPlan(rounds=1, extra_rounds=0, min_runs=3, min_seconds=0.01, max_seconds=0.2)
+QUICK = BenchmarkPlan(rounds=1, extra_rounds=0, min_runs=3, min_seconds=0.01, max_seconds=0.2, load_seconds=0.01)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,26 @@
-"""Measure live workers side by side: rounds interleaved, disturbed rounds repeated, spread said."""
+"""Measure live workers side by side: rounds interleaved, disturbed rounds repeated, spread said.
+
+Then a short look at several callers at once. That look decides nothing: callers wait for each other by design, so
+nobody can tell whether somebody else disturbed it.
+"""
 
 import os
 import statistics
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from pilotfish.api.report import Latency, Measurement
+from pilotfish.api.report_sections import Histogram, Load
 from pilotfish.optimizer.progress import Progress
-from pilotfish.optimizer.workers import Worker
+from pilotfish.optimizer.workers import Worker, WorkerError
 
 CONTENDED = 0.08
 """Share of a round spent waiting for a CPU above which the round is measured again."""
+BINS = 24
+"""Of a histogram; the last one holds what is slower than 99 % of all calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +32,9 @@ class BenchmarkPlan:
     min_runs: int = 20
     min_seconds: float = 0.1
     max_seconds: float = 2.0
+    concurrencies: tuple[int, ...] = (2, 4)
+    load_seconds: float = 0.4
+    """Of one look at several callers, at the first batch size."""
 
 
 @dataclass(slots=True)
@@ -56,7 +68,8 @@ def benchmark(
             _round(workers[name], series[name, batch], batch=batch, first=index == 0, plan=plan)
             done += 1
             progress.step(done / total, f"round {index + 1}: {name}, batch {batch}")
-    return {name: _summary({b: series[name, b] for b in batch_sizes}, plan) for name in workers}
+    loads = _loads(workers, batch=batch_sizes[0], plan=plan)
+    return {name: _summary({b: series[name, b] for b in batch_sizes}, plan, loads[name]) for name in workers}
 
 
 def available_threads(asked: int | None) -> int:
@@ -87,26 +100,71 @@ def _round(worker: Worker, series: _Series, *, batch: int, first: bool, plan: Be
         series.clean.append(reply["times"])
 
 
-def _summary(by_batch: Mapping[int, _Series], plan: BenchmarkPlan) -> Measured:
+def _loads(workers: Mapping[str, Worker], *, batch: int, plan: BenchmarkPlan) -> dict[str, tuple[Load, ...]]:
+    """Several callers of each model, one model at a time. One that cannot be called so has no figures."""
+    found: dict[str, list[Load]] = {name: [] for name in workers}
+    for callers in plan.concurrencies:
+        for name, worker in workers.items():
+            try:
+                reply = worker.load(callers=callers, batch=batch, seconds=plan.load_seconds)
+            except WorkerError:
+                continue
+            if times := reply["times"]:
+                found[name].append(
+                    Load(
+                        concurrency=callers,
+                        throughput=round(batch * len(times) / reply["seconds"], 3),
+                        latency_ms=round(statistics.median(times) * 1e3, 6),
+                    )
+                )
+    return {name: tuple(loads) for name, loads in found.items()}
+
+
+def _summary(by_batch: Mapping[int, _Series], plan: BenchmarkPlan, loads: tuple[Load, ...]) -> Measured:
+    first = next(iter(by_batch))
     contended = any(len(s.clean) < plan.rounds for s in by_batch.values())
     return Measured(
-        measurements=tuple(_measurement(batch, s, plan) for batch, s in by_batch.items()),
+        measurements=tuple(
+            _measurement(batch, s, plan, loads if batch == first else ()) for batch, s in by_batch.items()
+        ),
         peak_memory_bytes=max(s.peak for s in by_batch.values()),
         contended=contended,
     )
 
 
-def _measurement(batch: int, series: _Series, plan: BenchmarkPlan) -> Measurement:
+def _measurement(batch: int, series: _Series, plan: BenchmarkPlan, loads: tuple[Load, ...]) -> Measurement:
     calmest = [times for _, times in sorted(series.noisy, key=lambda n: n[0])]
     rounds = (series.clean + calmest)[: plan.rounds]
     medians = [statistics.median(times) for times in rounds]
     median = statistics.median(medians)
     every = sorted(t for times in rounds for t in times)
-    p95 = every[min(len(every) - 1, int(0.95 * len(every)))]
     deviation = statistics.median(abs(m - median) for m in medians)
     return Measurement(
         batch=batch,
-        latency_ms=Latency(median=round(median * 1e3, 6), p95=round(p95 * 1e3, 6)),
+        latency_ms=Latency(
+            median=round(median * 1e3, 6),
+            p95=round(_quantile(every, 0.95) * 1e3, 6),
+            p99=round(_quantile(every, 0.99) * 1e3, 6),
+        ),
         throughput=round(batch / median, 3),
         spread=round(2 * deviation / median, 4),
+        runs=len(every),
+        rounds=tuple(round(m * 1e3, 6) for m in medians),
+        histogram=make_histogram([t * 1e3 for t in every]),
+        loads=loads,
     )
+
+
+def make_histogram(ordered: Sequence[float], *, bins: int = BINS) -> Histogram:
+    """Equal bins up to the 99 % quantile and one for the rest; `ordered` are sorted milliseconds, at least one."""
+    least, most = ordered[0], ordered[-1]
+    high = _quantile(ordered, 0.99)
+    if high <= least:
+        return Histogram(edges=(round(least, 6), round(max(most, least), 6)), counts=(len(ordered),))
+    steps = [least + (high - least) * i / (bins - 1) for i in range(bins)]
+    inner = [bisect_left(ordered, upper) - bisect_left(ordered, low) for low, upper in pairwise(steps)]
+    return Histogram(edges=tuple(round(e, 6) for e in (*steps, most)), counts=(*inner, len(ordered) - sum(inner)))
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,13 +1,15 @@
 """A child process that holds one model in its serving runtime and answers requests on stdin, one JSON line each.
 
 A candidate that crashes its runtime kills this process and nothing else; its peak memory is its own.
-Commands: `run` (a batch of samples through the model, outputs to a file) and `time` (one round of timing).
+Commands: `run` (a batch of samples through the model, outputs to a file), `time` (one round of timing) and `load`
+(several callers at once).
 """
 
 import json
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,7 @@ def main() -> None:
     _reply(replies, {"runtime": runner.runtime})
     for line in sys.stdin:
         request = json.loads(line)
-        act = _run if request["do"] == "run" else _time
+        act = {"run": _run, "time": _time, "load": _load}[request["do"]]
         _reply(replies, act(runner, samples, request, batched=subject.batched))
 
 
@@ -120,6 +122,30 @@ def _time(runner: Runner, samples: dict[str, Array], request: dict[str, Any], *,
             break
     waited, wall = waiting_seconds() - delay, time.perf_counter() - began
     return {"times": times, "waiting": waited / wall, "peak": peak_bytes()}
+
+
+def _load(runner: Runner, samples: dict[str, Array], request: dict[str, Any], *, batched: bool) -> dict[str, Any]:
+    """`callers` threads that ask again as soon as they are answered, for `seconds`; at least one call of each."""
+    feeds = [feed(samples, start=i, batch=request["batch"], batched=batched) for i in range(4)]
+    began = time.perf_counter()
+    ends = began + request["seconds"]
+
+    def call(caller: int) -> list[float]:
+        times: list[float] = []
+        start = time.perf_counter()
+        while start < ends or not times:
+            runner.run(feeds[(caller + len(times)) % len(feeds)])
+            now = time.perf_counter()
+            times.append(now - start)
+            start = now
+        return times
+
+    try:
+        with ThreadPoolExecutor(request["callers"]) as pool:
+            found = [times for caller in pool.map(call, range(request["callers"])) for times in caller]
+    except Exception as error:  # noqa: BLE001 - a runtime that takes one caller at a time says so in its own way
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"times": found, "seconds": time.perf_counter() - began}
 
 
 def peak_bytes() -> int:

@@ -76,6 +76,13 @@ class Worker:
         """One round of timing: `times` in seconds, `waiting` as a share of the round, `peak` in bytes."""
         return self._ask({"do": "time", **request})
 
+    def load(self, *, callers: int, batch: int, seconds: float) -> dict[str, Any]:
+        """Several callers for some seconds: `times` of their calls and `seconds` in all; raises WorkerError."""
+        reply = self._ask({"do": "load", "callers": callers, "batch": batch, "seconds": seconds})
+        if "error" in reply:
+            raise WorkerError(reply["error"])
+        return reply
+
     def close(self) -> None:
         """End the process and let go of its files."""
         self._process.kill()
