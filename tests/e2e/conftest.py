@@ -1,11 +1,17 @@
-"""The real thing: local cluster, images built from this tree, operator installed with its chart."""
+"""The real thing: local cluster, images built from this tree, operator installed with its chart.
+
+Files run side by side (`--dist=loadfile`), each in a namespace of its own. A test that disturbs the operator is marked
+`alone` and runs when no other does.
+"""
 
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from testbed.kubectl import CLUSTER, ROOT, Kubectl, wait_for
 from testbed.manifests import make_namespace, make_store
 from testbed.operator import IMAGES, install_operator
@@ -14,6 +20,9 @@ from support.deployments import Deployments
 
 # Minutes each: the whole suite stays under an hour from nothing on two cores.
 SOAK = {"test_capacity.py", "test_gateway.py", "test_gateway_rollout.py", "test_refresh.py"}
+
+# Of two files at once: a canary has two pods, and those of the last test may still be draining.
+GPUS = 8
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,24 +35,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def kubectl() -> Kubectl:
+def kubectl(testrun_uid: str) -> Kubectl:
     """A running cluster with the operator in it; left running for the next run, `make down` removes it."""
-    for command in ([CLUSTER, "up"], [ROOT / "hack/images/build", "all"], [CLUSTER, "load", *IMAGES]):
-        subprocess.run([str(part) for part in command], check=True)
-    kubectl = Kubectl.of_local_cluster()
-    install_operator(kubectl)
-    return kubectl
+    done = Path(tempfile.gettempdir()) / f"pilotfish-e2e-{testrun_uid}"
+    with FileLock(f"{done}.lock"):
+        if not done.exists():
+            up = [CLUSTER, "up", "--gpus", GPUS]
+            for command in (up, [ROOT / "hack/images/build", "all"], [CLUSTER, "load", *IMAGES]):
+                subprocess.run([str(part) for part in command], check=True)
+            install_operator(Kubectl.of_local_cluster())
+            done.touch()
+    return Kubectl.of_local_cluster()
 
 
 @pytest.fixture(scope="module")
 def namespace(kubectl: Kubectl) -> Iterator[str]:
-    """A restricted namespace of its own with a model store in it."""
+    """A restricted namespace of its own with a model store in it. It goes while other tests run."""
     name = f"e2e-{uuid.uuid4().hex[:6]}"
     kubectl.apply(make_namespace(name))
     kubectl.apply(*make_store(name))
     kubectl.run("rollout", "status", "deployment/store", "-n", name, "--timeout=120s")
     yield name
-    kubectl.run("delete", "namespace", name, "--wait=true", "--timeout=180s")
+    kubectl.run("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture

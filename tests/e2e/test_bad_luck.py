@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from testbed.digits import train
 from testbed.kubectl import Kubectl
-from testbed.operator import NAMESPACE
 from testbed.store import upload
 
 from support.deployments import Deployments
@@ -99,20 +98,6 @@ def test_corrected_spec_recovers(serving: Deployments, kubectl: Kubectl, namespa
     assert set(serving.optimize_jobs("digits")) <= set(jobs)
 
 
-def test_missing_image_is_named_and_a_corrected_setting_recovers(serving: Deployments, kubectl: Kubectl):
-    wanted = spec(GOOD)
-    wanted["serving"]["instances"] = 2
-    set_triton_image(kubectl, "pilotfish/missing:dev")
-    try:
-        serving.apply("digits", wanted)
-        found = serving.wait_condition("digits", "Ready", "False", reason="ImagePullFailed", seconds=120)
-        assert "pilotfish/missing:dev" in found["message"]
-        assert condition(serving.get("digits"), "Available")["status"] == "True"
-    finally:
-        set_triton_image(kubectl, "pilotfish/triton-cpu:dev")
-    serving.wait_ready("digits", seconds=120)
-
-
 def test_artifact_that_was_changed_is_not_served(serving: Deployments, kubectl: Kubectl, namespace: str):
     old = {pod["metadata"]["name"] for pod in triton_pods(kubectl, namespace)}
     kubectl.apply(tamper_pod(namespace))
@@ -128,13 +113,6 @@ def test_artifact_that_was_changed_is_not_served(serving: Deployments, kubectl: 
 
 def condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     return next(found for found in body["status"]["conditions"] if found["type"] == kind)
-
-
-def set_triton_image(kubectl: Kubectl, image: str) -> None:
-    """As an administrator who edits the operator's settings."""
-    target = ("deployment/pilotfish", "-n", NAMESPACE)
-    kubectl.run("set", "env", *target, f"PILOTFISH_TRITON_IMAGE={image}")
-    kubectl.run("rollout", "status", *target, "--timeout=120s")
 
 
 def triton_pods(kubectl: Kubectl, namespace: str) -> tuple[Mapping[str, Any], ...]:

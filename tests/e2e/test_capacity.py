@@ -35,6 +35,10 @@ SCALES = {"v1": 1.0, "v2": 2.0}
 def gpus(kubectl: Kubectl) -> Iterator[Callable[[int], None]]:
     """Sets how many GPUs the node says it has."""
     before = sum(gpus_of_nodes(kubectl))
+    selector = "pilotfish.dev/component=triton"
+    wait_for(
+        "pods of other tests to go", lambda: not kubectl.list("pods", namespace="", selector=selector), seconds=120
+    )
 
     def advertise(count: int) -> None:
         run_cluster("gpus", str(count))
