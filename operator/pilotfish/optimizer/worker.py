@@ -9,8 +9,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from pilotfish.optimizer.tensors import Array, sample_count, take
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a worker loads. `kind`: onnx, torchscript, or original (the source again, through its loader)."""
+    """What a worker loads. `kind`: onnx, openvino, torchscript, original (the source again, through its loader), or
+    export:<format> (an export, by its module). `parameters` are the artifact's for its backend.
+    """
 
     kind: str
     path: str
@@ -32,6 +35,7 @@ class Subject:
     outputs: tuple[str, ...]
     batched: bool
     source: dict[str, Any] | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
 
 
 def load_runner(subject: Subject) -> Runner:
@@ -40,6 +44,14 @@ def load_runner(subject: Subject) -> Runner:
         from pilotfish.optimizer.onnx_runtime import OnnxRunner
 
         return OnnxRunner(Path(subject.path), threads=subject.threads)
+    if subject.kind == "openvino":
+        from pilotfish.optimizer.openvino_runtime import PRECISION, OpenVinoRunner
+
+        return OpenVinoRunner(Path(subject.path), threads=subject.threads, precision=subject.parameters[PRECISION])
+    if subject.kind.startswith("export:"):
+        from pilotfish.optimizer.exports.frame import load_export
+
+        return load_export(subject)
     from pilotfish.optimizer.pytorch.runtime import TorchScriptRunner, set_threads
 
     set_threads(subject.threads)
@@ -51,12 +63,12 @@ def load_runner(subject: Subject) -> Runner:
     return reload_runner(subject)
 
 
-def main() -> None:
+def main(load: Callable[[Subject], Runner] = load_runner) -> None:
     """Serve requests until stdin ends. Replies go to the original stdout; whatever libraries print goes to stderr."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     subject = Subject(**json.loads(sys.stdin.readline()))
-    runner = load_runner(subject)
+    runner = load(subject)
     samples = load_file(subject.inputs)
     _reply(replies, {"runtime": runner.runtime})
     for line in sys.stdin:

@@ -28,13 +28,16 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """A running worker. Use as a context manager: leaving it ends the process."""
+    """A running worker. Use as a context manager: leaving it ends the process.
 
-    def __init__(self, subject: Subject, *, work: Path) -> None:
+    `program` is a module that calls `worker.main` with a loader of its own.
+    """
+
+    def __init__(self, subject: Subject, *, work: Path, program: str = "pilotfish.optimizer.worker") -> None:
         self._work = work
         self._errors = tempfile.TemporaryFile(dir=work)  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pilotfish.optimizer.worker"],
+            [sys.executable, "-m", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
