@@ -42,12 +42,41 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
             "optimization.precisions": ["INT8"],
         },
     ),
+    (
+        "a new head for other labels",
+        {
+            "model.format": "SafeTensors",
+            "model.architecture": {"factory": "torchvision.models.resnet18", "fresh": ["fc.*"]},
+            "model.signature": _SIGNATURE,
+            "optimization.fineTune": {"data": {"uri": "s3://d/t.npz"}, "freeze": ["layer1.*"], "learningRate": "3e-4"},
+        },
+    ),
+    (
+        "all of training, one set of data",
+        {
+            "optimization.fineTune": {"data": {"uri": "s3://d/t.npz", "secretName": "s3.data"}, "epochs": 2},
+            "optimization.prune": {"ratio": "0.5", "fineTune": {"data": {"uri": "s3://d/t.npz"}}},
+            "optimization.distill": {
+                "teacher": {"uri": "hf://team/teacher", "secretName": "hf.team-a", "format": "HuggingFace"},
+                "temperature": "2",
+            },
+        },
+    ),
+    (
+        "zeros instead of channels",
+        {"optimization.prune": {"method": "Unstructured", "fineTune": {"data": {"uri": "s3://d/t.npz"}}}},
+    ),
     ("a digest", {"model.digest": "sha256:" + "0a" * 32}),
     ("integers for quantities", {"serving.resources": {"cpu": 2, "memory": "4Gi"}, "storage.size": "20Gi"}),
     (
         "every tolerance",
         {"optimization.tolerance": {"maxAbs": "1e-4", "cosine": "0.999", "top1Agreement": "1"}},
     ),
+    (
+        "artifacts in a bucket",
+        {"storage": {"kind": "Bucket", "bucket": {"uri": "s3://artifacts/team", "secretName": "s3.team-a"}}},
+    ),
+    ("artifacts in Azure, without a Secret", {"storage": {"kind": "Bucket", "bucket": {"uri": "az://artifacts"}}}),
     ("bounds included", {"optimization.deadline": "1m", "rollout.progressDeadline": "24h"}),
     ("a compound duration", {"optimization.deadline": "1h30m", "serving.batching": {"maxQueueDelay": "0.5ms"}}),
     ("preferred sizes", {"serving.batching": {"maxBatchSize": 16, "preferredSizes": [4, 16]}}),

@@ -75,6 +75,17 @@ Share = Annotated[
 ]
 """A Fraction from 0 to 1."""
 
+_IS_ABOVE_ZERO = Rule(
+    cel=f"!({_IS_FRACTION.cel}) || double(self) > 0.0",
+    message='write a number above 0 in quotes such as "4" or "1e-3"',
+    holds=lambda value: re.fullmatch(_FRACTION, value) is None or float(value) > 0,
+)
+
+PositiveFraction = Annotated[
+    str, Field(pattern=f"^{_FRACTION}$", max_length=32, json_schema_extra=marked(_IS_FRACTION, _IS_ABOVE_ZERO))
+]
+"""A Fraction above 0."""
+
 SecretName = Annotated[str, Field(min_length=1, max_length=253, json_schema_extra=marked(IS_DNS_NAME))]
 """Name of a Secret in the object's own namespace."""
 

@@ -81,6 +81,9 @@ class Architecture(ApiModel):
     Example: `model.py#build`."""
     arguments: dict[str, Any] = Field(default_factory=dict, max_length=64)
     """Keyword arguments of the factory. Example: `{num_classes: 10}`."""
+    fresh: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(default=(), max_length=64)
+    """Patterns of parameters that are not taken from the file but start anew, such as the head for other labels; needs
+    optimization.fineTune or distill. Example: `["fc.*"]`."""
 
 
 class SecretReference(ApiModel):

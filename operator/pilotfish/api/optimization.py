@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from pilotfish.api.base import ApiModel, Duration, Fraction, Quantity, SecretName, Share, between
+from pilotfish.api.base import ApiModel, Duration, Fraction, Quantity, Share, between
 from pilotfish.api.markers import DocumentedEnum, distinct, marked
-from pilotfish.api.model import SourceUri
+from pilotfish.api.training import NEEDS_DATA, ONE_DATA, Distill, FineTune, Prune, TrainingData
+from pilotfish.api.tuning import TuningSpec
 
 
 class ArtifactFormat(DocumentedEnum):
@@ -41,72 +42,13 @@ class OnNoCandidate(DocumentedEnum):
     FAIL = "Fail", "the revision fails and the old one goes on serving"
 
 
-class PruneMethod(DocumentedEnum):
-    """How pruning removes weights."""
-
-    STRUCTURED = "Structured", "whole channels go, the model gets smaller and faster"
-    UNSTRUCTURED = "Unstructured", "single weights become zero, neither smaller nor faster by itself"
-
-
 class ExportFormat(DocumentedEnum):
     """An artifact for elsewhere."""
 
     TFLITE = "TFLite", "for phones and microcontrollers"
-
-
-class TrainingData(ApiModel):
-    """Labelled data to train on."""
-
-    uri: SourceUri
-    """An .npz or .safetensors file with the inputs and `labels`. Example: `s3://data/digits/train.npz`."""
-    secret_name: SecretName | None = None
-    """Secret with the credentials to read it, in the same namespace. Example: `s3-credentials`."""
-
-
-class FineTune(ApiModel):
-    """Training before or after compression."""
-
-    epochs: int = Field(default=1, ge=1, le=1000)
-    """Passes over the data. Example: `3`."""
-    data: TrainingData | None = None
-    """What to train on. Example: `{uri: "s3://data/digits/train.npz"}`."""
-    freeze: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(default=(), max_length=64)
-    """Patterns of parameters that stay as they are. Example: `["layer1.*"]`."""
-
-
-class Prune(ApiModel):
-    """Removing channels."""
-
-    method: PruneMethod = PruneMethod.STRUCTURED
-    """How weights are removed."""
-    ratio: Share = "0.5"
-    """Share of channels to remove, 0 to 1. Example: `"0.5"`."""
-    fine_tune: FineTune | None = None
-    """Training that repairs what pruning broke."""
-
-
-class Teacher(ApiModel):
-    """The model that the student learns from."""
-
-    uri: SourceUri
-    """Where the teacher lies. Example: `s3://models/digits/teacher/`."""
-    secret_name: SecretName | None = None
-    """Secret with the credentials to read it, in the same namespace. Example: `s3-credentials`."""
-
-
-class Distill(ApiModel):
-    """Training the model of spec.model as the student of a larger one."""
-
-    teacher: Teacher
-    """The larger model. Example: `{uri: "s3://models/digits/teacher/"}`."""
-    temperature: Fraction = "4"
-    """Softens both distributions; losses are scaled by its square. Example: `"4"`."""
-    alpha: Share = "0.7"
-    """Weight of the teacher's answer against the labels, 0 to 1. Example: `"0.7"`."""
-    epochs: int = Field(default=10, ge=1, le=1000)
-    """Passes over the data. Example: `10`."""
-    data: TrainingData | None = None
-    """What to train on. Example: `{uri: "s3://data/digits/train.npz"}`."""
+    OPENVINO = "OpenVINO", "OpenVINO's model.xml and model.bin, for Intel's devices"
+    EXPORTED_PROGRAM = "ExportedProgram", "PyTorch's model.pt2, for torch.export.load; of models that came from PyTorch"
+    AOT_INDUCTOR = "AOTInductor", "a compiled model.pt2 for this kind of CPU; of models that came from PyTorch"
 
 
 class Tolerance(ApiModel):
@@ -143,6 +85,8 @@ class JobGpus(ApiModel):
 class OptimizationSpec(ApiModel):
     """How the model is made faster, and what may not be lost on the way."""
 
+    model_config = ConfigDict(json_schema_extra=marked(NEEDS_DATA, ONE_DATA))
+
     formats: tuple[ArtifactFormat, ...] = Field(
         default=(ArtifactFormat.ONNX, ArtifactFormat.TORCH_SCRIPT),
         min_length=1,
@@ -165,15 +109,18 @@ class OptimizationSpec(ApiModel):
         default=(1, 8), min_length=1, max_length=8, json_schema_extra=marked(distinct("name each batch size once"))
     )
     """Batch sizes that are measured; the objective's figure is at the first. Example: `[1, 8]`."""
-    prune: Prune | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    prune: Prune | None = None
     """Remove channels before conversion. Example: `{ratio: "0.5"}`."""
-    distill: Distill | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    distill: Distill | None = None
     """Train the model as the student of a larger one. Example: `{teacher: {uri: "s3://models/digits/teacher/"}}`."""
-    fine_tune: FineTune | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    fine_tune: FineTune | None = None
     """Transfer learning before compression. Example: `{data: {uri: "s3://data/digits/train.npz"}, epochs: 3}`."""
     tolerance: Tolerance | None = None
     """How far answers may differ from the original's; defaults by precision when left out.
     Example: `{top1Agreement: "0.995"}`."""
+    tuning: TuningSpec | None = None
+    """Measure on a real Triton which serving settings are best; nothing is measured when left out.
+    Example: `{concurrency: 16}`."""
     on_no_candidate: OnNoCandidate = OnNoCandidate.SERVE_ORIGINAL
     """What happens when no candidate is within the tolerance."""
     exports: tuple[ExportFormat, ...] = Field(
@@ -188,3 +135,15 @@ class OptimizationSpec(ApiModel):
     """CPU and memory of the Job. Example: `{cpu: 2, memory: 4Gi}`."""
     deadline: Duration = Field(default="1h", json_schema_extra=between("1m", "168h"))
     """The Job is ended after this long, 1m to 168h."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained before conversion."""
+        return any((self.fine_tune, self.prune, self.distill))
+
+    @property
+    def training_data(self) -> TrainingData | None:
+        """What every stage of training learns from and is judged on; None when no stage names any."""
+        repair = self.prune.fine_tune if self.prune else None
+        places = (stage.data for stage in (self.fine_tune, repair, self.distill) if stage is not None)
+        return next((data for data in places if data is not None), None)

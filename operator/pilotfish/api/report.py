@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from pilotfish.api.optimization import ArtifactFormat, Precision
-from pilotfish.api.report_sections import Histogram, LayerError, Load, Profile, TaskMetric, TrainingStage
+from pilotfish.api.report_sections import Export, Histogram, LayerError, Load, Profile, TaskMetric, TrainingStage
+from pilotfish.api.tuning import TunedServing, TuningReport
 from pilotfish.api.wire import WireModel
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -41,6 +42,7 @@ class Backend(StrEnum):
     """The Triton backend that serves an artifact."""
 
     ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
     PYTORCH = "pytorch"
 
 
@@ -66,12 +68,18 @@ class OptimizerReason(StrEnum):
     SIGNATURE_MISSING = "SignatureMissing"
     SIGNATURE_MISMATCH = "SignatureMismatch"
     SAMPLES_INVALID = "SamplesInvalid"
+    # train
+    TRAINING_DATA_INVALID = "TrainingDataInvalid"
+    TRAINING_FAILED = "TrainingFailed"
     # convert, prove, choose
     CONVERSION_FAILED = "ConversionFailed"
     REFERENCE_INVALID = "ReferenceInvalid"
     NO_CANDIDATE_WITHIN_TOLERANCE = "NoCandidateWithinTolerance"
     # store and install
     STORE_FULL = "StoreFull"
+    STORE_NOT_FOUND = "StoreNotFound"
+    STORE_FORBIDDEN = "StoreForbidden"
+    STORE_UNREACHABLE = "StoreUnreachable"
     ARTIFACT_MISSING = "ArtifactMissing"
     ARTIFACT_DIGEST_MISMATCH = "ArtifactDigestMismatch"
     # the golden set against the loaded server
@@ -134,6 +142,10 @@ class ArtifactRecord(WireModel):
     golden: Digest | None = Field(
         default=None, description="Of the folder `golden/` beside the repository; null: of before it was recorded."
     )
+    serving: TunedServing | None = Field(default=None, description="Serving settings that were found by measuring.")
+    parameters: dict[str, str] | None = Field(
+        default=None, description="Of the backend, for config.pbtxt: what the artifact needs beside its file."
+    )
 
 
 class CandidateSummary(WireModel):
@@ -155,6 +167,7 @@ class Summary(WireModel):
     latency_ms: Figure | None = None
     max_abs_error: Figure | None = None
     samples: Literal["Generated", "Given"] | None = None
+    tuning: str | None = Field(default=None, description="What measuring serving settings brought, in one sentence.")
     candidates: tuple[CandidateSummary, ...] = ()
 
 
@@ -294,9 +307,11 @@ class Report(WireModel):
     files: tuple[FileRecord, ...]
     notes: tuple[str, ...] = ()
     stages: tuple[StageTiming, ...] = ()
+    tuning: TuningReport | None = None
     metric: TaskMetric | None = None
     training: tuple[TrainingStage, ...] = ()
     profile: tuple[Profile, ...] = ()
+    exports: tuple[Export, ...] = Field(default=(), description="What spec.optimization.exports asked for, in order.")
 
 
 class Manifest(WireModel):

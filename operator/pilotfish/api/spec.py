@@ -9,6 +9,7 @@ from pilotfish.api.optimization import OptimizationSpec
 from pilotfish.api.rollout import RolloutSpec
 from pilotfish.api.serving import ServingSpec
 from pilotfish.api.storage import StorageSpec
+from pilotfish.api.training import FRESH_NEEDS_TRAINING, NEEDS_TORCH, PRUNE_NEEDS_MODULE
 
 __all__ = ["ModelDeploymentSpec", "ModelSpec", "OptimizationSpec", "RolloutSpec", "ServingSpec", "StorageSpec"]
 
@@ -37,7 +38,11 @@ _SHADOW_NEEDS_THE_SERVICE = Rule(
 class ModelDeploymentSpec(ApiModel):
     """Which model to serve, how to optimize it, where to keep it, how to serve it and how to change it."""
 
-    model_config = ConfigDict(json_schema_extra=marked(_INT8_NEEDS_SAMPLES, _SHADOW_NEEDS_THE_SERVICE))
+    model_config = ConfigDict(
+        json_schema_extra=marked(
+            _INT8_NEEDS_SAMPLES, _SHADOW_NEEDS_THE_SERVICE, NEEDS_TORCH, PRUNE_NEEDS_MODULE, FRESH_NEEDS_TRAINING
+        )
+    )
 
     model: ModelSpec
     """Which trained model to serve. Example: `{uri: "s3://models/digits/v3/"}`."""
