@@ -142,6 +142,9 @@ class ArtifactRecord(WireModel):
     golden: Digest | None = Field(
         default=None, description="Of the folder `golden/` beside the repository; null: of before it was recorded."
     )
+    parameters: dict[str, str] | None = Field(
+        default=None, description="Of the backend, for config.pbtxt: what the artifact needs beside its file."
+    )
     serving: TunedServing | None = Field(default=None, description="Serving settings that were found by measuring.")
     parameters: dict[str, str] | None = Field(
         default=None, description="Of the backend, for config.pbtxt: what the artifact needs beside its file."

@@ -6,6 +6,7 @@ measured", never for zero.
 
 from pydantic import Field
 
+from pilotfish.api.optimization import ExportFormat
 from pilotfish.api.wire import WireModel
 
 
@@ -98,3 +99,16 @@ class Profile(WireModel):
     operators: tuple[OperatorTime, ...] = Field(default=(), description="Longest first.")
     trace: TraceFile | None = None
     problem: str | None = Field(default=None, description="Why there is no profile.")
+
+
+class Export(WireModel):
+    """An artifact for elsewhere: checked against the original, never served."""
+
+    format: ExportFormat
+    path: str | None = Field(default=None, description="Main file or folder, relative to the report; null: none.")
+    bytes: int | None = Field(default=None, description="Of all its files.")
+    digest: str | None = Field(default=None, description="Of its folder, by the folder rule.")
+    runtime: str | None = Field(default=None, description="What it was run by to compare its answers.")
+    max_rel: float | None = Field(default=None, description="Relative error of its answers to the golden set.")
+    problem: str | None = Field(default=None, description="Why there is none; the run goes on without it.")
+    notes: tuple[str, ...] = ()
