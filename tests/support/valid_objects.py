@@ -77,6 +77,17 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
         {"storage": {"kind": "Bucket", "bucket": {"uri": "s3://artifacts/team", "secretName": "s3.team-a"}}},
     ),
     ("artifacts in Azure, without a Secret", {"storage": {"kind": "Bucket", "bucket": {"uri": "az://artifacts"}}}),
+    ("tuning", {"optimization.tuning": {}, "serving.gpus": {"count": 0}}),
+    (
+        "tuning in full",
+        {
+            "optimization": {
+                "objective": "Throughput",
+                "tuning": {"settings": ["Instances"], "concurrency": 8, "maxLatency": "2.5ms", "time": "30s"},
+            },
+            "serving.gpus": {"count": 0},
+        },
+    ),
     ("bounds included", {"optimization.deadline": "1m", "rollout.progressDeadline": "24h"}),
     ("a compound duration", {"optimization.deadline": "1h30m", "serving.batching": {"maxQueueDelay": "0.5ms"}}),
     ("preferred sizes", {"serving.batching": {"maxBatchSize": 16, "preferredSizes": [4, 16]}}),

@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 from pilotfish.api.model import ModelSpec
 from pilotfish.api.optimization import OptimizationSpec, Precision, Tolerance
 from pilotfish.api.report import ArtifactRecord, Digest, ModelSignature
+from pilotfish.api.serving_settings import GivenServing
 from pilotfish.api.wire import WireModel
 
 JOB_ENV = "PILOTFISH_JOB"
@@ -20,6 +21,8 @@ SHADOW_ENV = "PILOTFISH_SHADOW"
 
 STORE_MOUNT = "/store"
 WORK_MOUNT = "/work"
+TUNE_MOUNT = "/tune"
+TUNE_PORT = 8001
 SCRATCH_MOUNT = "/tmp"  # noqa: S108 — a mount in a pod
 SOURCE_MOUNT = "/source"
 SAMPLES_MOUNT = "/samples"
@@ -38,12 +41,22 @@ SHADOW_DRAIN_SECONDS = 20
 StorePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 
 
+class JobTuning(WireModel):
+    """Where the Triton to measure is, and what it may not change."""
+
+    address: str = Field(description="host:port of its gRPC API; whoever reaches it may load models.")
+    folder: str | None = Field(default=None, description="Its model repository; null: models travel in the request.")
+    cores: int = Field(ge=1, description="CPU limit of a serving pod.")
+    given: GivenServing = GivenServing()
+
+
 class JobServing(WireModel):
     """The part of `spec.serving` that the optimizer measures for."""
 
     max_batch_size: int | None = Field(default=None, ge=0)
     gpus: int = Field(default=0, ge=0)
     cpu_threads: int | None = Field(default=None, ge=1, description="Threads of a serving pod; null: this machine's.")
+    tuning: JobTuning | None = Field(default=None, description="Null: the settings are not measured.")
 
 
 class JobInput(WireModel):

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 
 from pilotfish.api.report import Backend, ModelSignature, TensorSpec
+from pilotfish.api.tuning import Accelerator
 
 WARMUP_FOLDER = "warmup"
 _INDEXED = re.compile(r"^(?:(?!__).)*__(\d+)$")
@@ -50,6 +51,7 @@ class ServingConfig:
     intra_op_threads: int = 0
     inter_op_threads: int = 0
     warmup: bool = True
+    accelerator: Accelerator | None = None
 
 
 def warmup_file(index: int) -> str:
@@ -74,6 +76,7 @@ def render_model_config(*, name: str, backend: Backend, signature: ModelSignatur
         *(_tensor("input", spec, batch) for spec in signature.inputs),
         *(_tensor("output", spec, batch) for spec in signature.outputs),
         _instance_group(serving),
+        *_accelerators(serving),
         *_batching(batch, serving),
         *_parameters(backend, serving),
         *_warmups(batch, signature, serving),
@@ -107,8 +110,30 @@ def _tensor(kind: str, spec: TensorSpec, batch: int) -> str:
 
 
 def _instance_group(serving: ServingConfig) -> str:
-    kind = "KIND_AUTO" if serving.gpu else "KIND_CPU"
+    # An accelerator on an instance that AUTO put on the CPU would be passed over in silence.
+    kind = "KIND_GPU" if serving.gpu and serving.accelerator else "KIND_AUTO" if serving.gpu else "KIND_CPU"
     return f"instance_group {{\n  count: {serving.instances}\n  kind: {kind}\n}}"
+
+
+def _accelerators(serving: ServingConfig) -> list[str]:
+    if not serving.gpu or serving.accelerator is None:
+        return []
+    precision = "FP16" if serving.accelerator is Accelerator.TENSORRT_FP16 else "FP32"
+    return [
+        "\n".join(
+            [
+                "optimization {",
+                "  execution_accelerators {",
+                "    gpu_execution_accelerator {",
+                '      name: "tensorrt"',
+                f'      parameters {{ key: "precision_mode" value: "{precision}" }}',
+                '      parameters { key: "max_workspace_size_bytes" value: "1073741824" }',
+                "    }",
+                "  }",
+                "}",
+            ]
+        )
+    ]
 
 
 def _batching(batch: int, serving: ServingConfig) -> list[str]:

@@ -8,6 +8,7 @@ from pilotfish.api.base import ApiModel, Duration, Fraction, Quantity, Share, be
 from pilotfish.api.markers import DocumentedEnum, distinct, marked
 from pilotfish.api.training import NEEDS_DATA, ONE_DATA, Distill, FineTune, Prune, TrainingData
 from pilotfish.api.tuning import TuningSpec
+from pilotfish.api.tuning import TuningSpec
 
 
 class ArtifactFormat(DocumentedEnum):
@@ -118,6 +119,9 @@ class OptimizationSpec(ApiModel):
     tolerance: Tolerance | None = None
     """How far answers may differ from the original's; defaults by precision when left out.
     Example: `{top1Agreement: "0.995"}`."""
+    tuning: TuningSpec | None = None
+    """Measure on a real Triton which serving settings are best; nothing is measured when left out.
+    Example: `{concurrency: 16}`."""
     tuning: TuningSpec | None = None
     """Measure on a real Triton which serving settings are best; nothing is measured when left out.
     Example: `{concurrency: 16}`."""

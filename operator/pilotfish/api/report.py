@@ -13,6 +13,7 @@ from pydantic import Field, StringConstraints
 from pilotfish.api.optimization import ArtifactFormat, Precision
 from pilotfish.api.report_sections import Export, Histogram, LayerError, Load, Profile, TaskMetric, TrainingStage
 from pilotfish.api.tuning import TunedServing, TuningReport
+from pilotfish.api.tuning import TunedServing, TuningReport
 from pilotfish.api.wire import WireModel
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -142,6 +143,7 @@ class ArtifactRecord(WireModel):
     golden: Digest | None = Field(
         default=None, description="Of the folder `golden/` beside the repository; null: of before it was recorded."
     )
+    serving: TunedServing | None = Field(default=None, description="Serving settings that were found by measuring.")
     parameters: dict[str, str] | None = Field(
         default=None, description="Of the backend, for config.pbtxt: what the artifact needs beside its file."
     )
@@ -310,6 +312,7 @@ class Report(WireModel):
     files: tuple[FileRecord, ...]
     notes: tuple[str, ...] = ()
     stages: tuple[StageTiming, ...] = ()
+    tuning: TuningReport | None = None
     tuning: TuningReport | None = None
     metric: TaskMetric | None = None
     training: tuple[TrainingStage, ...] = ()

@@ -10,6 +10,7 @@ from pilotfish.api.rollout import RolloutSpec
 from pilotfish.api.serving import ServingSpec
 from pilotfish.api.storage import StorageSpec
 from pilotfish.api.training import FRESH_NEEDS_TRAINING, NEEDS_TORCH, PRUNE_NEEDS_MODULE
+from pilotfish.api.tuning import TUNING_RULES
 
 __all__ = ["ModelDeploymentSpec", "ModelSpec", "OptimizationSpec", "RolloutSpec", "ServingSpec", "StorageSpec"]
 
@@ -40,7 +41,7 @@ class ModelDeploymentSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=marked(
-            _INT8_NEEDS_SAMPLES, _SHADOW_NEEDS_THE_SERVICE, NEEDS_TORCH, PRUNE_NEEDS_MODULE, FRESH_NEEDS_TRAINING
+            *TUNING_RULES, _INT8_NEEDS_SAMPLES, _SHADOW_NEEDS_THE_SERVICE, NEEDS_TORCH, PRUNE_NEEDS_MODULE, FRESH_NEEDS_TRAINING
         )
     )
 
