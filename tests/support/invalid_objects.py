@@ -176,6 +176,8 @@ OPTIMIZATION = (
     Invalid("tuning without a goal", "Latency or Throughput", {"optimization": {"objective": "Size", "tuning": {}}}),
     Invalid("tuning on no GPU", "the Job has no GPU", {"optimization.tuning": {}, "serving.gpus": {"count": 1}}),
     Invalid("tuning without a setting", "at least 1", {"optimization.tuning": {"settings": []}}, server="at least 1"),
+    Invalid("a setting twice", "each setting once", {"optimization.tuning": {"settings": ["Threads", "Threads"]}}),
+    Invalid("tuning within no time", "from 1ms to 60s", {"optimization.tuning": {"maxLatency": "0s"}}),
     Invalid("tuning for too short", "from 5s to 30m", {"optimization.tuning": {"time": "1s"}}),
     Invalid("no formats", "at least 1", {"optimization.formats": []}, server="should have at least 1 items"),
     Invalid("a format twice", "name each format once", {"optimization.formats": ["ONNX", "ONNX"]}),
