@@ -1,6 +1,7 @@
 """Sources from folders, a real HTTP server with ranges and faults, and a real S3 server."""
 
 import hashlib
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -223,7 +224,8 @@ def test_uris_that_cannot_be_read_say_what_can(uri, tmp_path):
     assert caught.value.reason in {Reason.SOURCE_UNSUPPORTED, Reason.INPUT_INVALID}
 
 
-def test_a_missing_adapter_is_named(tmp_path):
+def test_a_missing_adapter_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
     assert "gcsfs" in _fails(Reason.SOURCE_UNSUPPORTED, "gs://bucket/m", tmp_path)
 
 

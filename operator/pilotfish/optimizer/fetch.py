@@ -17,7 +17,14 @@ from pilotfish.optimizer.digest import digest_of, hash_folder, total_bytes
 from pilotfish.optimizer.errors import OptimizerError, from_os_error
 from pilotfish.optimizer.looks import remember, uri_hash
 from pilotfish.optimizer.progress import Progress, size_text
-from pilotfish.optimizer.remotes import Listing, Remote, RemoteFile, RestartedReadError, TruncatedReadError
+from pilotfish.optimizer.remotes import (
+    ChangedSourceError,
+    Listing,
+    Remote,
+    RemoteFile,
+    RestartedReadError,
+    TruncatedReadError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +90,7 @@ def fetch(
         total = sum(f.size or 0 for f in listing.files)
         _Download(remote, uri, partial, limits=limits, progress=progress, sleep=sleep, total=total).run(listing)
         files = hash_folder(partial / "files")
+        _check_told(files, listing, uri=uri, partial=partial)
         found = digest_of(files, single=listing.single)
         if digest is not None and found != digest:
             shutil.rmtree(partial)
@@ -98,6 +106,11 @@ def fetch(
             fetched = _fetched(target, files, digest=found, single=listing.single)
         shutil.rmtree(partial)
         remember(store, uri, listing, fetched.record)
+    except ChangedSourceError as error:
+        shutil.rmtree(partial)
+        raise OptimizerError(
+            Reason.SOURCE_UNREACHABLE, f"{uri} changed while it was read; a retry takes what lies there then"
+        ) from error
     except OSError as error:
         raise from_os_error(error, doing=f"writing {uri} to the store") from error
     return fetched
@@ -125,6 +138,18 @@ def _check_size(size: int, *, uri: str, limits: Limits) -> None:
             Reason.SOURCE_TOO_LARGE,
             f"{uri} holds more than {size_text(limits.max_bytes)}, the limit; point at a smaller file or folder",
         )
+
+
+def _check_told(files: tuple[FileRecord, ...], listing: Listing, *, uri: str, partial: Path) -> None:
+    """What arrived is what the place says it has."""
+    told = {file.path: file.sha256 for file in listing.files}
+    for record in files:
+        if (expected := told.get(record.path)) is not None and expected != record.sha256:
+            shutil.rmtree(partial)
+            raise OptimizerError(
+                Reason.SOURCE_DIGEST_MISMATCH,
+                f"{record.path} of {uri} has sha256:{record.sha256} but is listed with {expected}; upload it again",
+            )
 
 
 def _prepare(partial: Path, listing: Listing) -> None:
@@ -156,6 +181,7 @@ class _Download:
         self._remote, self._uri, self._folder = remote, uri, partial / "files"
         self._limits, self._progress, self._sleep, self._total = limits, progress, sleep, total
         self._received = 0
+        self._unreachable: OptimizerError | None = None
 
     def run(self, listing: Listing) -> None:
         for file in listing.files:
@@ -171,6 +197,8 @@ class _Download:
                 self._sleep(self._limits.backoff * 2 ** (attempt - 1))
             if self._try(file, target):
                 return
+        if self._unreachable is not None:
+            raise self._unreachable
         have = target.stat().st_size
         raise OptimizerError(
             Reason.SOURCE_TRUNCATED,
@@ -180,6 +208,7 @@ class _Download:
 
     def _try(self, file: RemoteFile, target: Path) -> bool:
         """One attempt; true when the file is complete."""
+        self._unreachable = None
         offset = target.stat().st_size
         if file.size is not None and offset > file.size:
             self._restart(target)
@@ -199,6 +228,7 @@ class _Download:
         except OptimizerError as error:
             if error.reason is not Reason.SOURCE_UNREACHABLE:
                 raise
+            self._unreachable = error
             return False
         return file.size is None or target.stat().st_size == file.size
 

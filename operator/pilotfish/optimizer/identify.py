@@ -9,6 +9,7 @@ from pilotfish.api.model import ModelFormat
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.archives import check_zip, unpack
 from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.layers import has_layers, unfold
 from pilotfish.optimizer.onnx_bytes import looks_like_onnx, starts_like_onnx
 
 PACK_FILE = "pilotfish.json"
@@ -34,7 +35,7 @@ def identify(source: Path, *, work: Path) -> Identified:
         OptimizerError: UnknownFormat, SourceTruncated, UnsafeModel (an archive that would write outside or explode).
     """
     if source.is_dir():
-        return _identify_folder(source)
+        return _identify_folder(unfold(source, work / "unfolded") if has_layers(source) else source)
     found = _identify_file(source)
     if isinstance(found, ModelFormat):
         return Identified(format=found, path=source)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.optimizer.credentials import filesystem_options, read_credentials, registry_login
 from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.oci import OciRemote, Registry, parse_reference
 from pilotfish.optimizer.remotes import (
     FsspecRemote,
     HttpRemote,
@@ -21,8 +23,9 @@ from pilotfish.optimizer.remotes import (
     translated,
 )
 
-SCHEMES = ("file", "pvc", "http", "https", "s3", "gs", "az", "hf")
+SCHEMES = ("file", "pvc", "http", "https", "s3", "gs", "az", "hf", "oci")
 _ADAPTERS = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
+_PROTOCOLS = {"s3": "s3", "gs": "gs", "az": "abfs"}
 _HF_SKIPPED = (".bin", ".msgpack", ".h5", ".ckpt", ".pth", ".gguf", ".tflite", ".mlmodel", ".ot")
 
 
@@ -53,20 +56,14 @@ def open_remote(uri: str, places: Places) -> Remote:
         case "http" | "https":
             return HttpRemote(uri=uri, session=_http_session(keys))
         case "s3" | "gs" | "az":
-            return FsspecRemote(uri=uri, filesystem=_filesystem(parts.scheme, keys), root=_bucket_path(uri))
+            return FsspecRemote(uri=uri, filesystem=open_filesystem(parts.scheme, keys), root=_bucket_path(uri))
         case "hf":
             return _hub_remote(uri, keys)
+        case "oci":
+            return _oci_remote(uri, keys)
         case _:
             known = ", ".join(f"{s}://" for s in SCHEMES)
             raise OptimizerError(Reason.SOURCE_UNSUPPORTED, f"{uri} has a scheme this version cannot read; use {known}")
-
-
-def read_credentials(folder: Path) -> dict[str, str]:
-    """The Secret's keys as mounted: one file per key."""
-    if not folder.is_dir():
-        return {}
-    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.is_file()]
-    return {p.name: p.read_text().strip() for p in files}
 
 
 def _fence(root: Path) -> Path:
@@ -77,7 +74,7 @@ def _fence(root: Path) -> Path:
     return root if root.is_dir() else root.parent
 
 
-def _http_session(keys: dict[str, str]) -> Any:
+def _http_session(keys: Mapping[str, str]) -> Any:
     import requests
 
     session = requests.Session()
@@ -93,39 +90,42 @@ def _bucket_path(uri: str) -> str:
     return f"{parts.netloc}{parts.path}"
 
 
-def _filesystem(scheme: str, keys: dict[str, str]) -> Any:
+def open_filesystem(scheme: str, keys: Mapping[str, str]) -> Any:
+    """The fsspec file system behind s3, gs or az; its adapter is imported here and nowhere else."""
+    options = filesystem_options(scheme, keys)
+    # The adapter's gRPC paths for hierarchical buckets: nothing that reading needs, and slow to import.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     import fsspec
 
     try:
-        return fsspec.filesystem(
-            scheme if scheme != "az" else "abfs", skip_instance_cache=True, **_options(scheme, keys)
-        )
+        # A look at an object must reach the store: that it is still the one that was listed is asked after the read.
+        return fsspec.filesystem(_PROTOCOLS[scheme], skip_instance_cache=True, use_listings_cache=False, **options)
     except ImportError as error:
         raise OptimizerError(
             Reason.SOURCE_UNSUPPORTED,
-            f"{scheme}:// needs the package {_ADAPTERS[scheme]} in the optimizer image; use s3, http(s), hf or pvc",
+            f"{scheme}:// needs the package {_ADAPTERS[scheme]} in the optimizer image; use an image that has it",
+        ) from error
+    except ValueError as error:
+        raise OptimizerError(
+            Reason.SOURCE_FORBIDDEN,
+            f"{scheme}:// cannot be opened with the Secret's keys ({error}); check spec.model.credentials.secretName",
         ) from error
 
 
-def _options(scheme: str, keys: dict[str, str]) -> dict[str, Any]:
-    if scheme == "s3":
-        client = {"endpoint_url": keys.get("AWS_ENDPOINT_URL"), "region_name": keys.get("AWS_REGION")}
-        secret = {
-            "key": keys.get("AWS_ACCESS_KEY_ID"),
-            "secret": keys.get("AWS_SECRET_ACCESS_KEY"),
-            "token": keys.get("AWS_SESSION_TOKEN"),
-            "anon": not keys.get("AWS_ACCESS_KEY_ID") and not os.environ.get("AWS_ACCESS_KEY_ID"),
-        }
-        return secret | {"client_kwargs": {k: v for k, v in client.items() if v}}
-    if scheme == "gs":
-        return {"token": keys.get("GOOGLE_APPLICATION_CREDENTIALS", "anon")}
-    return {
-        "account_name": keys.get("AZURE_STORAGE_ACCOUNT_NAME"),
-        "account_key": keys.get("AZURE_STORAGE_ACCOUNT_KEY"),
-    }
+def _oci_remote(uri: str, keys: Mapping[str, str]) -> Remote:
+    import requests
+
+    reference = parse_reference(uri)
+    registry = Registry(
+        session=requests.Session(),
+        reference=reference,
+        login=registry_login(keys, reference.host),
+        plain_http=keys.get("OCI_PLAIN_HTTP", "").lower() == "true",
+    )
+    return OciRemote(uri=uri, registry=registry)
 
 
-def _hub_remote(uri: str, keys: dict[str, str]) -> Remote:
+def _hub_remote(uri: str, keys: Mapping[str, str]) -> Remote:
     """hf://org/name[@revision][/folder], pinned to the commit that the revision names now."""
     from huggingface_hub import HfApi, HfFileSystem
 
@@ -139,7 +139,7 @@ def _hub_remote(uri: str, keys: dict[str, str]) -> Remote:
     with translated(uri), hub_errors(uri):
         commit = HfApi(endpoint=endpoint, token=token).model_info(repo, revision=revision).sha
     filesystem = HfFileSystem(endpoint=endpoint, token=token, skip_instance_cache=True)
-    remote = FsspecRemote(uri=uri, filesystem=filesystem, root=f"{repo}@{commit}{folder.rstrip('/')}")
+    remote = FsspecRemote(uri=uri, filesystem=filesystem, root=f"{repo}@{commit}{folder.rstrip('/')}", pinned=True)
     return _WithoutWeightsTwice(remote)
 
 

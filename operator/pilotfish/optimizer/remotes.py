@@ -20,11 +20,15 @@ TIMEOUT = (10.0, 60.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteFile:
-    """One file: path relative to the source's root, size when known, a version that changes with the bytes."""
+    """One file: path relative to the source's root, size when known, a version that changes with the bytes.
+
+    `sha256` is set where the place says it: what arrives is compared with it.
+    """
 
     path: str
     size: int | None
     version: str | None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,10 @@ class TruncatedReadError(Exception):
 
 class RestartedReadError(Exception):
     """The server started again from byte 0 (no ranges, or the bytes changed)."""
+
+
+class ChangedSourceError(Exception):
+    """What was read is not (all of) what was listed: somebody wrote to the place meanwhile."""
 
 
 def safe_relative(path: str, *, uri: str) -> str:
@@ -127,22 +135,11 @@ class HttpRemote:
 
     def read(self, file: RemoteFile, offset: int) -> Iterator[bytes]:
         """The bytes from `offset` on; RestartedReadError when the server does not honour the range."""
-        import requests
-        import urllib3
-
-        headers = {"Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-            if file.version and not file.version.startswith("W/"):
-                headers["If-Range"] = file.version
+        headers = range_headers(offset)
+        if offset and file.version and not file.version.startswith("W/"):
+            headers["If-Range"] = file.version
         with self._get(headers) as reply:
-            if offset and reply.status_code != requests.codes.partial_content:
-                raise RestartedReadError
-            try:
-                while block := reply.raw.read1(CHUNK):  # what has arrived, so that nothing is lost when it breaks off
-                    yield block
-            except urllib3.exceptions.HTTPError as error:
-                raise TruncatedReadError(str(error)) from error
+            yield from blocks(reply, offset)
 
     def _get(self, headers: dict[str, str]) -> Any:
         import requests
@@ -155,6 +152,25 @@ class HttpRemote:
             ) from error
         check_status(reply.status_code, uri=self.uri)
         return reply
+
+
+def range_headers(offset: int) -> dict[str, str]:
+    """What asks a server for the bytes from `offset` on, as they lie there."""
+    return {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+
+
+def blocks(reply: Any, offset: int) -> Iterator[bytes]:
+    """The body of an answer to `range_headers`; raises RestartedReadError, TruncatedReadError."""
+    import requests
+    import urllib3
+
+    if offset and reply.status_code != requests.codes.partial_content:
+        raise RestartedReadError
+    try:
+        while block := reply.raw.read1(CHUNK):  # what has arrived, so that nothing is lost when it breaks off
+            yield block
+    except urllib3.exceptions.HTTPError as error:
+        raise TruncatedReadError(str(error)) from error
 
 
 def check_status(status: int, *, uri: str) -> None:
@@ -172,11 +188,12 @@ def check_status(status: int, *, uri: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FsspecRemote:
-    """A file or folder behind any fsspec file system (s3, gs, az)."""
+    """A file or folder behind any fsspec file system (s3, gs, az, the hub); `pinned` when it cannot change."""
 
     uri: str
     filesystem: Any
     root: str
+    pinned: bool = False
 
     def listing(self) -> Listing:
         """All objects below the uri."""
@@ -205,6 +222,11 @@ class FsspecRemote:
             stream.seek(offset)
             while block := stream.read(CHUNK):
                 yield block
+        if not self.pinned:
+            with translated(self.uri):
+                after = self._file(file.path, self.filesystem.info(path))
+            if (after.size, after.version) != (file.size, file.version):
+                raise ChangedSourceError
 
     def _info(self) -> Any:
         if self.uri.endswith("/"):
@@ -219,10 +241,19 @@ class FsspecRemote:
         return info is not None and info["type"] == "file"
 
     def _file(self, path: str, info: Any) -> RemoteFile:
-        # As s3, gs, az and the hub call what changes with the bytes.
-        told = (info.get(key) for key in ("ETag", "etag", "blob_id", "LastModified", "last_modified"))
+        # As gs, s3, az and the hub call what changes with the bytes.
+        told = (info.get(key) for key in ("generation", "ETag", "etag", "blob_id", "LastModified", "last_modified"))
         version = next((str(value) for value in told if value), None)
-        return RemoteFile(path=safe_relative(path, uri=self.uri), size=info.get("size"), version=version)
+        large = info.get("lfs") or {}
+        return RemoteFile(
+            path=safe_relative(path, uri=self.uri), size=info.get("size"), version=version, sha256=large.get("sha256")
+        )
+
+
+_NO_LOGIN = frozenset(
+    {"NoCredentialsError", "PartialCredentialsError", "ClientAuthenticationError", "RefreshError", "MalformedError"}
+)
+_REFUSED = (401, 403)
 
 
 @contextmanager
@@ -235,10 +266,7 @@ def translated(uri: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, FileNotFoundError):
             raise OptimizerError(Reason.SOURCE_NOT_FOUND, f"nothing at {uri}; check spec.model.uri") from error
-        if isinstance(error, PermissionError) or type(error).__name__ in {
-            "NoCredentialsError",
-            "PartialCredentialsError",
-        }:
+        if _is_refusal(error):
             raise OptimizerError(
                 Reason.SOURCE_FORBIDDEN,
                 f"{uri} refuses access ({error}); check spec.model.credentials.secretName and its keys",
@@ -246,3 +274,14 @@ def translated(uri: str) -> Iterator[None]:
         raise OptimizerError(
             Reason.SOURCE_UNREACHABLE, f"cannot read {uri}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a client's error means that somebody may not: each of them says it in its own way."""
+    status = getattr(error, "status_code", None) or getattr(error, "code", None)
+    return (
+        isinstance(error, PermissionError)
+        or type(error).__name__ in _NO_LOGIN
+        or status in _REFUSED
+        or (type(error) is OSError and str(error).startswith("Forbidden"))
+    )
