@@ -10,8 +10,10 @@ that form are accepted only where the index equals the position.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pilotfish.api import openvino_config
 from pilotfish.api.report import Backend, ModelSignature, TensorSpec
 from pilotfish.api.tuning import Accelerator
 
@@ -59,26 +61,44 @@ def warmup_file(index: int) -> str:
     return f"input_{index}"
 
 
-def render_model_config(*, name: str, backend: Backend, signature: ModelSignature, serving: ServingConfig) -> str:
-    """The complete config.pbtxt text, nothing left to Triton's auto-completion.
+def largest_batch(backend: Backend, signature: ModelSignature, asked: int) -> int:
+    """max_batch_size: up to how many samples Triton merges requests; 0 where it merges none."""
+    return max(asked, 1) if signature.batched and backend is not Backend.OPENVINO else 0
+
+
+def render_model_config(
+    *,
+    name: str,
+    backend: Backend,
+    signature: ModelSignature,
+    serving: ServingConfig,
+    parameters: Mapping[str, str] | None = None,
+) -> str:
+    """The complete config.pbtxt text, nothing left to Triton's auto-completion. `parameters` are the artifact's own.
 
     Raises:
-        ValueError: a dtype Triton has no name for, or names that NVIDIA's PyTorch backend would misread.
+        ValueError: a dtype Triton has no name for, names that NVIDIA's PyTorch backend would misread, or a signature
+            that the OpenVINO backend does not serve.
     """
     if backend is Backend.PYTORCH:
         _check_indexed_names("input", signature.inputs)
         _check_indexed_names("output", signature.outputs)
-    batch = max(serving.max_batch_size, 1) if signature.batched else 0
+    batch = largest_batch(backend, signature, serving.max_batch_size)
+    if backend is Backend.OPENVINO:
+        if problem := openvino_config.serving_problem(signature):
+            raise ValueError(problem)
+        signature = openvino_config.with_own_batch(signature)
     blocks = [
         f"name: {_quote(name)}",
         f"backend: {_quote(backend.value)}",
+        *([f"default_model_filename: {_quote(openvino_config.MODEL_FILE)}"] if backend is Backend.OPENVINO else []),
         f"max_batch_size: {batch}",
         *(_tensor("input", spec, batch) for spec in signature.inputs),
         *(_tensor("output", spec, batch) for spec in signature.outputs),
         _instance_group(serving),
         *_accelerators(serving),
         *_batching(batch, serving),
-        *_parameters(backend, serving),
+        *_parameters({**_threads(backend, serving), **(parameters or {})}),
         *_warmups(batch, signature, serving),
     ]
     return "\n".join(blocks) + "\n"
@@ -146,14 +166,21 @@ def _batching(batch: int, serving: ServingConfig) -> list[str]:
     return ["\n".join([*lines, f"  max_queue_delay_microseconds: {serving.max_queue_delay_us}", "}"])]
 
 
-def _parameters(backend: Backend, serving: ServingConfig) -> list[str]:
+def _threads(backend: Backend, serving: ServingConfig) -> dict[str, str]:
+    if backend is Backend.OPENVINO:
+        return openvino_config.thread_parameters(threads=serving.intra_op_threads, instances=serving.instances)
     names = {
         Backend.ONNXRUNTIME: ("intra_op_thread_count", "inter_op_thread_count"),
         Backend.PYTORCH: ("INTRA_OP_THREAD_COUNT", "INTER_OP_THREAD_COUNT"),
     }[backend]
-    wanted = [(key, n) for key, n in zip(names, (serving.intra_op_threads, serving.inter_op_threads), strict=True) if n]
+    counts = (serving.intra_op_threads, serving.inter_op_threads)
+    return {key: str(count) for key, count in zip(names, counts, strict=True) if count}
+
+
+def _parameters(wanted: Mapping[str, str]) -> list[str]:
     return [
-        f'parameters {{\n  key: {_quote(key)}\n  value {{ string_value: "{number}" }}\n}}' for key, number in wanted
+        f"parameters {{\n  key: {_quote(key)}\n  value {{ string_value: {_quote(text)} }}\n}}"
+        for key, text in wanted.items()
     ]
 
 

@@ -32,6 +32,7 @@ def new_record(scope: Scope, result: TerminationMessage) -> RevisionRecord | Fin
             backend=artifact.backend,
             signature=signature,
             policy=scope.policy,
+            parameters=artifact.parameters,
         )
     except ValueError as error:
         return Finding(

@@ -2,6 +2,7 @@
 
 from pilotfish import names
 from pilotfish.api.conditions import timestamp
+from pilotfish.api.model_config import largest_batch
 from pilotfish.api.report import Summary
 from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.api.serving import Protocol, ServingSpec
@@ -157,8 +158,9 @@ def _figures(summary: Summary, *, report: str | None) -> OptimizationStatus:
 def _effective(record: RevisionRecord) -> Effective:
     serving = ServingSpec.model_validate(record.intent.get("serving") or {})
     container = record.objects.deployment["spec"]["template"]["spec"]["containers"][0]
+    asked = serving.batching.max_batch_size
     return Effective(
         image=container["image"],
-        max_batch_size=serving.batching.max_batch_size if record.signature.batched else 0,
+        max_batch_size=min(asked, largest_batch(record.artifact.backend, record.signature, asked)),
         instances=serving.instances,
     )

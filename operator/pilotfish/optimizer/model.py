@@ -10,6 +10,9 @@ from pilotfish.api.optimization import ArtifactFormat, Precision
 from pilotfish.api.report import Backend, ModelSignature
 from pilotfish.optimizer.tensors import Array, Arrays
 
+_BACKENDS = {ArtifactFormat.ONNX: Backend.ONNXRUNTIME, ArtifactFormat.TORCH_SCRIPT: Backend.PYTORCH}
+_FILES = {Backend.ONNXRUNTIME: "model.onnx", Backend.OPENVINO: "model.xml", Backend.PYTORCH: "model.pt"}
+
 
 class Runner(Protocol):
     """A model that answers: named arrays in, named arrays out, batch dimension first when the model is batched."""
@@ -56,24 +59,29 @@ class Samples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A built artifact: a folder with `model.onnx` or `model.pt` (and what belongs to it)."""
+    """A built artifact: a folder with the model's file, named as its backend wants it, and what belongs to it.
+
+    `served_by` is said where the format has more than one backend; `parameters` are the backend's for this artifact.
+    """
 
     variant: str
     format: ArtifactFormat
     precision: Precision
     folder: Path
+    served_by: Backend | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
     is_original: bool = False
     notes: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path:
         """The main file."""
-        return self.folder / ("model.onnx" if self.format is ArtifactFormat.ONNX else "model.pt")
+        return self.folder / _FILES[self.backend]
 
     @property
     def backend(self) -> Backend:
         """What serves it."""
-        return Backend.ONNXRUNTIME if self.format is ArtifactFormat.ONNX else Backend.PYTORCH
+        return self.served_by or _BACKENDS[self.format]
 
     @property
     def bytes(self) -> int:

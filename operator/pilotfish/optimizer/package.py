@@ -19,7 +19,7 @@ REPORT = "report.json"
 GOLDEN = "golden"
 GOLDEN_INPUTS = "inputs.safetensors"
 GOLDEN_OUTPUTS = "outputs.safetensors"
-_ALLOWED = ("model.onnx", "model.onnx.data", "model.pt")
+_ALLOWED = ("model.onnx", "model.onnx.data", "model.pt", "model.xml", "model.bin")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,9 @@ def write_repository(
     for file in sorted(winner.folder.iterdir()):
         if file.name in _ALLOWED:
             shutil.copyfile(file, model / "1" / file.name)
-    config = render_model_config(name=name, backend=winner.backend, signature=signature, serving=serving)
+    config = render_model_config(
+        name=name, backend=winner.backend, signature=signature, serving=serving, parameters=winner.parameters
+    )
     (model / "config.pbtxt").write_text(config)
     (model / WARMUP_FOLDER).mkdir()
     for index, spec in enumerate(signature.inputs):
@@ -65,6 +67,7 @@ def write_repository(
         precision=winner.precision,
         variant=winner.variant,
         backend=winner.backend,
+        parameters=dict(winner.parameters) or None,
     )
     return Packed(folder=folder, record=record, files=files)
 

@@ -34,6 +34,7 @@ MOST_SAMPLES = 32
 MOST_REQUEST_BYTES = 32 * 1024 * 1024
 """Batches stop growing here: the Job has little memory."""
 _POLL_SECONDS = 0.5
+_UNLIMITED = 8
 
 Resolve = Callable[[VerifyInput], tuple[str, ...]]
 
@@ -160,7 +161,8 @@ def _compare(
     order: VerifyInput, golden: Golden, runner: TritonRunner, *, who: str, say: Callable[[float, str], None]
 ) -> _Answered:
     batched = order.signature.batched
-    top = _largest_batch(golden, runner.max_batch_size()) if batched else 1
+    # A batched model without a limit takes its batches as clients make them.
+    top = _largest_batch(golden, runner.max_batch_size() or _UNLIMITED) if batched else 1
     sizes = [(1, 0), *other_batches(top)]
     answers: list[dict[str, Array]] = []
     for index, (batch, pad_to) in enumerate(sizes):

@@ -1,5 +1,6 @@
 """The ConfigMap with the revision's config.pbtxt."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pilotfish import names
@@ -17,12 +18,23 @@ CONFIG_KEY = "config.pbtxt"
 
 
 def make_config_map(
-    owner: Owner, *, revision: str, serving: ServingSpec, backend: Backend, signature: ModelSignature, policy: Policy
+    owner: Owner,
+    *,
+    revision: str,
+    serving: ServingSpec,
+    backend: Backend,
+    signature: ModelSignature,
+    policy: Policy,
+    parameters: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The whole ConfigMap, immutable. Raises ValueError for a signature that Triton cannot serve."""
+    """The whole ConfigMap, immutable; `parameters` are the artifact's own. Raises ValueError for a signature that Triton cannot serve."""
     name = names.revision_name(owner.name, revision)
     text = render_model_config(
-        name=owner.name, backend=backend, signature=signature, serving=serving_config(serving, policy)
+        name=owner.name,
+        backend=backend,
+        signature=signature,
+        serving=serving_config(serving, policy),
+        parameters=parameters,
     )
     return {
         "apiVersion": "v1",
