@@ -5,10 +5,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTEST := pytest -q
 PARALLEL := $(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: help setup generate lint unit apiserver triton e2e images cluster test soak coverage mutation demo bench down clean
+.PHONY: help setup generate lint unit apiserver triton e2e images cluster test soak coverage mutation demo bench bench-optimizer down clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: ## the Python environment in .venv, from the lock file
 	@hack/setup
@@ -57,6 +57,9 @@ demo: setup ## from nothing to a served model, updated while clients send reques
 
 bench: setup ## what the optimizer gains, measured on this machine against PyTorch in the same run
 	@PYTHONPATH=tests:hack python -W ignore hack/bench.py
+
+bench-optimizer: setup ## what the optimizer finds beside its peers, in one run; MODELS="lstm minilm" for some; half an hour
+	@PYTHONPATH=tests:hack python -W ignore -m bench_optimizer $(MODELS)
 
 down: setup ## remove everything that demo and test left running
 	@hack/cluster/cluster down

@@ -1,0 +1,156 @@
+"""Our winner against its peers: `make bench-optimizer [MODELS="lstm minilm"]`.
+
+For each model: the whole optimizer with the precisions FP32, BF16 and INT8, then the artifact that won, timed together
+with every peer, round by round in turn, on as many threads as the machine has cores. A peer that fails is a row, too.
+Ratios are to PyTorch eager of the same run; the last column of our row is our speed over the best peer's.
+"""
+
+import contextlib
+import io
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors.numpy import save_file
+
+import pilotfish
+from bench_optimizer.peers import PEERS
+from bench_optimizer.subjects import SUBJECTS, Subject
+from pilotfish.api.report import Backend, Report
+from pilotfish.optimizer import worker
+from pilotfish.optimizer.benchmark import BenchmarkPlan, Measured, available_threads, benchmark
+from pilotfish.optimizer.local import run_local
+from pilotfish.optimizer.progress import Progress
+from pilotfish.optimizer.workers import Worker, WorkerError
+
+BATCHES = (1, 8)
+OURS = "pilotfish"
+BASE = "PyTorch eager"
+PLAN = BenchmarkPlan(rounds=5, extra_rounds=5, concurrencies=())
+ROW = "{:<10} {:<28} {:>9} {:>9} {:>7} {:>7} {:>10}  {}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What our optimizer made of a model."""
+
+    report: Report
+    artifact: Path
+    seconds: float
+
+
+def main() -> None:
+    """Compare the models named on the command line, or all."""
+    print(ROW.format("model", "what", "b1 ms", "b8 ms", "b1 x", "b8 x", "rel error", ""), flush=True)
+    for name in sys.argv[1:] or SUBJECTS:
+        with tempfile.TemporaryDirectory() as folder:
+            compare(name, Path(folder))
+
+
+def compare(name: str, folder: Path) -> None:
+    """One model: ours, then everybody in turn."""
+    subject = SUBJECTS[name]()
+    made = optimize(name, subject, folder / "ours")
+    inputs = folder / "inputs.safetensors"
+    save_file({n: np.ascontiguousarray(a) for n, a in subject.inputs.items()}, inputs)
+    with ExitStack() as stack:
+        workers: dict[str, Worker] = {}
+        failed: dict[str, str] = {}
+        for peer in PEERS:
+            order = _order(f"{name}/{peer}", folder / peer.replace(" ", "-"), inputs, subject)
+            started = stack.enter_context(Worker(order, work=folder, program="bench_optimizer.peers"))
+            try:  # one after the other: building is not timed, but it needs the memory
+                _ = started.runtime
+                workers[peer] = started
+            except WorkerError as error:
+                failed[peer] = str(error)
+        workers[OURS] = stack.enter_context(Worker(_ours(made, inputs, subject), work=folder))
+        answers = {who: one.run(batch=1)[subject.output] for who, one in workers.items()}
+        figures = benchmark(workers, batch_sizes=BATCHES, plan=PLAN, progress=Progress({"": 1}, out=io.StringIO()))
+    show(name, made, figures, errors(answers))
+    for peer, reason in failed.items():
+        print(ROW.format("", peer, "-", "-", "-", "-", "", f"failed: {reason[:90]}"), flush=True)
+
+
+def optimize(name: str, subject: Subject, folder: Path) -> Made:
+    """The whole optimizer on a packed model with its samples."""
+    folder.mkdir()
+    inputs = [torch.from_numpy(a) for a in subject.inputs.values()]
+    pilotfish.pack(
+        subject.module,
+        subject.example,
+        folder / "model",
+        input_names=list(subject.inputs),
+        output_names=[subject.output],
+        samples=inputs[0] if len(inputs) == 1 else tuple(inputs),
+    )
+    optimization = {"precisions": ["FP32", "BF16", "INT8"], "batchSizes": list(BATCHES)}
+    spec: dict[str, Any] = {"model": {"uri": "model"}, "optimization": optimization}
+    manifest = folder / "model.yaml"
+    manifest.write_text(yaml.safe_dump({"kind": "ModelDeployment", "metadata": {"name": name}, "spec": spec}))
+    began = time.monotonic()
+    with contextlib.redirect_stdout(sys.stderr):  # its progress
+        message = run_local(manifest, folder / "out")
+    if message.artifact is None:
+        raise SystemExit(f"{name}: {message.message}")
+    artifact = folder / "out" / message.artifact.path
+    report = Report.model_validate_json((artifact / "report.json").read_text())
+    return Made(report=report, artifact=artifact, seconds=time.monotonic() - began)
+
+
+def errors(answers: dict[str, np.ndarray[Any, Any]]) -> dict[str, float]:
+    """Norm of the difference from eager's answer over the norm of that answer."""
+    right = answers[BASE]
+    return {who: float(np.linalg.norm(a - right) / np.linalg.norm(right)) for who, a in answers.items()}
+
+
+def show(name: str, made: Made, figures: dict[str, Measured], error: dict[str, float]) -> None:
+    """One row each, fastest at batch 1 first; then what our run cost."""
+    medians = {who: {m.batch: m.latency_ms.median for m in f.measurements} for who, f in figures.items()}
+    for who in sorted(medians, key=lambda w: medians[w][BATCHES[0]]):
+        mine = medians[who]
+        ratios = [f"{medians[BASE][b] / mine[b]:.2f}" for b in BATCHES]
+        label, note = who, "contended" if figures[who].contended else ""
+        if who == OURS:
+            best = {b: min(m[b] for w, m in medians.items() if w != OURS) for b in BATCHES}
+            label = f"{OURS}: {made.report.winner}"
+            note = "of the best peer's speed: " + ", ".join(f"{best[b] / mine[b]:.0%}" for b in BATCHES) + f" {note}"
+        row = ROW.format(name, label, *(f"{mine[b]:.3f}" for b in BATCHES), *ratios, f"{error[who]:.1e}", note)
+        print(row, flush=True)
+    print(f"{'':<10} our whole run {made.seconds:.0f} s, {len(made.report.candidates)} candidates", flush=True)
+    for candidate in made.report.candidates:
+        if candidate.reason:
+            print(f"{'':<10} {candidate.variant}: {candidate.verdict.value}: {candidate.reason[:140]}", flush=True)
+
+
+def _order(kind: str, path: Path, inputs: Path, subject: Subject) -> worker.Subject:
+    return worker.Subject(
+        kind=kind,
+        path=str(path),
+        threads=available_threads(None),
+        inputs=str(inputs),
+        outputs=(subject.output,),
+        batched=True,
+    )
+
+
+def _ours(made: Made, inputs: Path, subject: Subject) -> worker.Subject:
+    """The served file in the runtime that serves it."""
+    record = made.report.artifact
+    kind = {Backend.ONNXRUNTIME: "onnx", Backend.OPENVINO: "openvino", Backend.PYTORCH: "torchscript"}[record.backend]
+    (file,) = (p for p in made.artifact.glob("model_repository/*/1/model.*") if p.suffix in {".onnx", ".pt", ".xml"})
+    source = {"inputs": [t.to_wire() for t in made.report.signature.inputs]}
+    return replace(
+        _order(kind, file, inputs, subject), source=source, parameters=dict(getattr(record, "parameters", None) or {})
+    )
+
+
+if __name__ == "__main__":
+    main()
