@@ -27,7 +27,11 @@ def make_config_map(
     policy: Policy,
     parameters: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The whole ConfigMap, immutable; `parameters` are the artifact's own. Raises ValueError for a signature that Triton cannot serve."""
+    """The whole ConfigMap, immutable; `parameters` are the artifact's own.
+
+    Raises:
+        ValueError: a signature that Triton cannot serve.
+    """
     name = names.revision_name(owner.name, revision)
     text = render_model_config(
         name=owner.name,

@@ -33,6 +33,7 @@ class BatchedBackend:
         self.batched = config["max_batch_size"] > 0
         self.inputs = {item["name"]: item["data_type"] for item in config["input"]}
         self.outputs = {item["name"]: item["data_type"] for item in config["output"]}
+        self.dims = {item["name"]: [int(d) for d in item["dims"]] for item in config["input"] + config["output"]}
         self.parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         file_name = config.get("default_model_filename") or self.file_name
         path = Path(args["model_repository"]) / args["model_version"] / file_name
