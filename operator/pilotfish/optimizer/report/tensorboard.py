@@ -1,0 +1,114 @@
+"""TensorBoard logs beside the report: one run for each candidate and for each stage of training.
+
+`tensorboard --logdir <artifact>/tensorboard` shows them side by side.
+"""
+
+import re
+from math import isfinite
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+from pilotfish.api.report import CandidateReport, Measurement, Report
+from pilotfish.api.report_sections import TrainingStage
+
+FOLDER = "tensorboard"
+
+
+def write_tensorboard(report: Report, folder: Path) -> None:
+    """Write all runs into `folder/tensorboard`."""
+    target = folder / FOLDER
+    with SummaryWriter(str(target / "report")) as writer:
+        writer.add_text("report", _table(report))
+    _write_baseline(report, target)
+    for one in report.candidates:
+        with SummaryWriter(str(target / _safe(one.variant))) as writer:
+            _write_candidate(writer, one)
+    for index, stage in enumerate(report.training):
+        with SummaryWriter(str(target / f"training-{index}-{_safe(stage.stage)}")) as writer:
+            _write_training(writer, stage)
+
+
+def _write_baseline(report: Report, target: Path) -> None:
+    with SummaryWriter(str(target / "original")) as writer:
+        for one in report.baseline.measurements:
+            _write_measurement(writer, one)
+
+
+def _write_candidate(writer: SummaryWriter, one: CandidateReport) -> None:
+    for measurement in one.measurements:
+        _write_measurement(writer, measurement)
+    figures = {
+        "speedup": one.speedup,
+        "metric": one.metric,
+        "bytes": one.bytes,
+        "error/relative": one.error.max_rel if one.error else None,
+        "error/largest": one.error.max_abs if one.error else None,
+        "error/cosine": one.error.cosine if one.error else None,
+    }
+    known = {name: float(value) for name, value in figures.items() if value is not None and isfinite(value)}
+    for name, value in known.items():
+        writer.add_scalar(name, value, 0)
+    for rank, layer in enumerate(one.layers):
+        writer.add_scalar("error/by layer, worst first", layer.error, rank)
+    settings = {
+        "variant": one.variant,
+        "format": one.format.value,
+        "precision": one.precision.value,
+        "runtime": one.runtime,
+        "verdict": one.verdict.value,
+    }
+    writer.add_hparams(settings, {f"result/{name}": value for name, value in known.items()}, name="hparams")
+
+
+def _write_measurement(writer: SummaryWriter, one: Measurement) -> None:
+    """Figures by batch size; rounds by their number."""
+    writer.add_scalar("latency ms/median", one.latency_ms.median, one.batch)
+    writer.add_scalar("latency ms/p95", one.latency_ms.p95, one.batch)
+    if one.latency_ms.p99 is not None:
+        writer.add_scalar("latency ms/p99", one.latency_ms.p99, one.batch)
+    writer.add_scalar("samples per second", one.throughput, one.batch)
+    for index, median in enumerate(one.rounds):
+        writer.add_scalar(f"rounds ms/batch {one.batch}", median, index)
+    for load in one.loads:
+        writer.add_scalar(f"samples per second by callers/batch {one.batch}", load.throughput, load.concurrency)
+
+
+def _write_training(writer: SummaryWriter, stage: TrainingStage) -> None:
+    for epoch in stage.epochs:
+        figures = {
+            "loss": epoch.loss,
+            "validation loss": epoch.validation_loss,
+            stage.metric or "metric": epoch.metric,
+            "learning rate": epoch.learning_rate,
+        }
+        for name, value in figures.items():
+            if value is not None:
+                writer.add_scalar(f"training/{name}", value, epoch.epoch)
+
+
+def _table(report: Report) -> str:
+    """The candidates as Markdown, which TensorBoard shows; names are code, so that nothing in them is markup."""
+    rows = [
+        f"# {_code(report.name)}",
+        "",
+        f"winner {_code(report.winner)}{f': {report.why}' if report.why else ''}",
+        "",
+        "| variant | verdict | times as fast | relative error | reason |",
+        "|---|---|---|---|---|",
+    ]
+    for one in report.candidates:
+        speed = "" if one.speedup is None else f"{one.speedup:.3g}"
+        error = "" if one.error is None else f"{one.error.max_rel:.3g}"
+        reason = _code(one.reason) if one.reason else ""
+        rows.append(f"| {_code(one.variant)} | {one.verdict.value} | {speed} | {error} | {reason} |")
+    return "\n".join(rows)
+
+
+def _code(text: str) -> str:
+    return "`" + re.sub(r"[`|<>\s]+", " ", text).strip() + "`"
+
+
+def _safe(name: str) -> str:
+    """A name of one folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:80] or "unnamed"
