@@ -15,6 +15,9 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ("an at sign in a path", {"model.uri": "s3://models/digits@v3/"}),
     ("a query without secrets", {"model.uri": "https://host:8443/m.onnx?version=3"}),
     ("a container in Azure", {"model.uri": "az://container/digits"}),
+    ("an artifact by its tag", {"model.uri": "oci://registry.example.org:5000/team/digits:v1.2"}),
+    ("an artifact by its digest", {"model.uri": "oci://registry/digits:v1@sha256:" + "0a" * 32}),
+    ("samples in a registry", {"model.samples": {"uri": "oci://registry/digits-samples"}}),
     (
         "weights with all they need",
         {
@@ -88,6 +91,15 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
             "serving.gpus": {"count": 0},
         },
     ),
+    (
+        "a task metric",
+        {
+            "model.format": "ONNX",
+            "model.samples": {"uri": "s3://m/s.npz"},
+            "optimization.tolerance": {"metric": "MeanSquaredError", "maxMetricDrop": "0.05"},
+        },
+    ),
+    ("a task metric, labels by the packed model", {"optimization.tolerance": {"metric": "Top5Accuracy"}}),
     ("bounds included", {"optimization.deadline": "1m", "rollout.progressDeadline": "24h"}),
     ("a compound duration", {"optimization.deadline": "1h30m", "serving.batching": {"maxQueueDelay": "0.5ms"}}),
     ("preferred sizes", {"serving.batching": {"maxBatchSize": 16, "preferredSizes": [4, 16]}}),

@@ -124,10 +124,8 @@ def _walk_shape(node: Node, value: Any, path: str) -> Iterator[Finding]:
     if is_unavailable(node):
         yield Finding(path, not_available(path))
         return
-    if isinstance(value, str) and (refused := unavailable_values(node)):
-        matches = value in refused if "enum" in node else value.startswith(refused)
-        if matches:
-            yield Finding(path, value_not_available(node).replace("{self}", value))
+    if isinstance(value, str) and value in unavailable_values(node):
+        yield Finding(path, value_not_available(node).replace("{self}", value))
     if isinstance(value, Mapping) and "properties" in node:
         for name, child in value.items():
             if name not in node["properties"]:

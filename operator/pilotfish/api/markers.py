@@ -91,8 +91,8 @@ class ListType(StrEnum):
 class Marker:
     """Everything that one field or model says beyond its type.
 
-    `unavailable` is True for a whole field, or names the enum values (for free strings: the prefixes) that this version
-    refuses. Implementing one means deleting it here, nothing else.
+    `unavailable` is True for a whole field, or names the enum values that this version refuses. Implementing one means
+    deleting it here, nothing else.
     """
 
     rules: tuple[Rule, ...] = ()

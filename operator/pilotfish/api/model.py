@@ -13,7 +13,7 @@ SourceUri = Annotated[
     Field(
         min_length=1,
         max_length=2048,
-        json_schema_extra=marked(*source_rules.SOURCE_RULES, unavailable=source_rules.NOT_YET_SCHEMES),
+        json_schema_extra=marked(*source_rules.SOURCE_RULES),
     ),
 ]
 """A place that a Job reads from."""
@@ -90,8 +90,10 @@ class SecretReference(ApiModel):
     """A Secret of the same namespace."""
 
     secret_name: SecretName
-    """Name of a Secret in the object's own namespace. Keys are named as the libraries' environment variables:
-    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, HF_TOKEN, … Example: `s3-credentials`."""
+    """Name of a Secret in the object's own namespace. Keys are named as the clients' environment variables: for s3
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL; for gs GOOGLE_APPLICATION_CREDENTIALS_JSON (the text of
+    the key file); for az AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING;
+    for hf HF_TOKEN; for oci a pull secret, or OCI_USERNAME and OCI_PASSWORD. Example: `s3-credentials`."""
 
 
 class Tensor(ApiModel):
@@ -165,8 +167,8 @@ class ModelSpec(ApiModel):
     )
 
     uri: SourceUri
-    """Where the model lies: a file or a folder behind s3, gs, az, http(s), hf, oci, or `pvc://claim/path`.
-    Example: `s3://models/digits/v3/`."""
+    """Where the model lies: a file or a folder behind s3, gs, az, http(s), hf, an artifact `oci://registry/name:tag`,
+    or `pvc://claim/path`. Example: `s3://models/digits/v3/`."""
     digest: str | None = Field(
         default=None, max_length=71, pattern=r"^sha256:[0-9a-f]{64}$", json_schema_extra=marked(source_rules.DIGEST)
     )

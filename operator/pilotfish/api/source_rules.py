@@ -10,7 +10,8 @@ _SIGNED_KEYS = (
 
 SCHEME = full_match(
     r"(s3|gs|az|https?|hf|oci|pvc)://[^/\s][^\s]*",
-    "write a uri without spaces that begins with s3://, gs://, az://, https://, http://, hf:// or pvc://claim/path",
+    "write a uri without spaces that begins with s3://, gs://, az://, https://, http://, hf://, oci:// or "
+    "pvc://claim/path",
 )
 NO_PARENT = no_match(
     r"(?i)(^|[/\\])(\.|%2e){2}([/\\?#]|$)", "write the path without '..': name the folder that holds the model itself"
@@ -33,11 +34,18 @@ CLAIM = Rule(
     holds=lambda uri: not uri.startswith("pvc://") or re.fullmatch(_CLAIM, uri) is not None,
 )
 
-SOURCE_RULES = (SCHEME, NO_PARENT, NO_PASSWORD, NO_SIGNED_QUERY, CLAIM)
-"""Every uri that a Job opens."""
+_ARTIFACT = (
+    r"oci://([A-Za-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?/[a-z0-9]+([._/-]+[a-z0-9]+)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@sha256:[0-9a-f]{64})?"
+)
+ARTIFACT = Rule(
+    cel=f"!self.startsWith('oci://') || self.matches({quoted(f'^{_ARTIFACT}$')})",
+    message="write oci://registry/repository:tag or oci://registry/repository@sha256:<64 hexadecimal digits>",
+    holds=lambda uri: not uri.startswith("oci://") or re.fullmatch(_ARTIFACT, uri) is not None,
+)
 
-NOT_YET_SCHEMES = ("oci://",)
-"""Prefixes of uris that this version refuses."""
+SOURCE_RULES = (SCHEME, NO_PARENT, NO_PASSWORD, NO_SIGNED_QUERY, CLAIM, ARTIFACT)
+"""Every uri that a Job opens."""
 
 FACTORY_NAME = full_match(
     r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+",

@@ -56,7 +56,7 @@ def is_unavailable(node: Mapping[str, Any]) -> bool:
 
 
 def unavailable_values(node: Mapping[str, Any]) -> tuple[str, ...]:
-    """The values (of a free string: the prefixes) of the field that are refused."""
+    """The values of the enum that are refused."""
     return tuple(
         str(value)
         for marker in markers_of(node)
@@ -116,8 +116,6 @@ def not_available(path: str) -> str:
 
 def value_not_available(node: Mapping[str, Any]) -> str:
     """The sentence for a value that this version refuses; `{self}` stands for the value."""
-    if "enum" not in node:
-        return f"{', '.join(unavailable_values(node))} {NOT_AVAILABLE}; copy the files to another place and name it"
     rest = available_values(node)
     return f"{{self}} {NOT_AVAILABLE}; use {'one of ' if rest[1:] else ''}{', '.join(rest)}"
 
@@ -128,8 +126,7 @@ def _availability_rules(node: Mapping[str, Any], path: str) -> Iterator[Rule]:
         yield Rule(cel="false", message=not_available(path.replace("[]", "")), holds=None, reason=RuleReason.FORBIDDEN)
     if values := unavailable_values(node):
         listed = ", ".join(quoted(value) for value in values)
-        refused = f"self in [{listed}]" if "enum" in node else f"[{listed}].exists(p, self.startsWith(p))"
-        yield Rule(cel=f"!({refused})", message=value_not_available(node), holds=None)
+        yield Rule(cel=f"!(self in [{listed}])", message=value_not_available(node), holds=None)
 
 
 def _has_default(node: Mapping[str, Any]) -> bool:
