@@ -24,7 +24,8 @@ from aiohttp import web
 from tritonclient.grpc import service_pb2
 
 from pilotfish.api.job_input import SHADOW_ENV, ShadowInput, ShadowPorts, ShadowSide
-from pilotfish.api.optimization import Precision, Tolerance
+from pilotfish.api.optimization import Precision
+from pilotfish.api.tolerance import Tolerance
 from pilotfish.optimizer.shadow.grpc_proxy import INFER
 from pilotfish.optimizer.shadow.limits import Limits
 from pilotfish.optimizer.shadow.serve import World, shadow

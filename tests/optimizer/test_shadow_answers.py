@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
-from pilotfish.api.optimization import Precision, Tolerance
+from pilotfish.api.optimization import Precision
+from pilotfish.api.tolerance import Tolerance
 from pilotfish.optimizer.shadow.answers import Output, UnreadableError, agree, read_grpc, read_http, widest_bounds
 from pilotfish.optimizer.tensors import TRITON_TO_NUMPY
 

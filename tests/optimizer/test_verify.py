@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pilotfish.api.optimization import Precision, Tolerance
+from pilotfish.api.optimization import Precision
+from pilotfish.api.tolerance import Tolerance
 from pilotfish.optimizer.verify import bounds_for, check_answers, judge, measure_error, reference_problem
 
 RNG = np.random.default_rng(3)

@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 from pilotfish.api.job_input import VerifyInput
-from pilotfish.api.optimization import Precision, Tolerance
+from pilotfish.api.optimization import Precision
 from pilotfish.api.report import ModelSignature, OptimizerReason, Outcome, TensorSpec
+from pilotfish.api.tolerance import Tolerance
 from pilotfish.optimizer import verify_server
 from pilotfish.optimizer.digest import folder_digest, hash_folder
 from pilotfish.optimizer.errors import OptimizerError

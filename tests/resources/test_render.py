@@ -12,7 +12,7 @@ import yaml
 
 from pilotfish import names
 from pilotfish.api.job_input import SHADOW_DRAIN_SECONDS
-from pilotfish.api.optimization import Tolerance
+from pilotfish.api.tolerance import Tolerance
 from pilotfish.resources import (
     JobIntent,
     RevisionObjects,

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from pilotfish.api.model import ModelSpec
-from pilotfish.api.optimization import OptimizationSpec, Precision, Tolerance
+from pilotfish.api.optimization import OptimizationSpec, Precision
 from pilotfish.api.report import ArtifactRecord, Digest, ModelSignature
 from pilotfish.api.serving_settings import GivenServing
+from pilotfish.api.tolerance import Tolerance
 from pilotfish.api.wire import WireModel
 
 JOB_ENV = "PILOTFISH_JOB"

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from pilotfish.api.base import ApiModel, Duration, Fraction, Quantity, Share, between
+from pilotfish.api.base import ApiModel, Duration, Quantity, between
 from pilotfish.api.markers import DocumentedEnum, distinct, marked
+from pilotfish.api.tolerance import Tolerance
 from pilotfish.api.training import NEEDS_DATA, ONE_DATA, Distill, FineTune, Prune, TrainingData
-from pilotfish.api.tuning import TuningSpec
 from pilotfish.api.tuning import TuningSpec
 
 
@@ -50,21 +50,6 @@ class ExportFormat(DocumentedEnum):
     OPENVINO = "OpenVINO", "OpenVINO's model.xml and model.bin, for Intel's devices"
     EXPORTED_PROGRAM = "ExportedProgram", "PyTorch's model.pt2, for torch.export.load; of models that came from PyTorch"
     AOT_INDUCTOR = "AOTInductor", "a compiled model.pt2 for this kind of CPU; of models that came from PyTorch"
-
-
-class Tolerance(ApiModel):
-    """How far a candidate's answers may be from the original's; per precision defaults when left out."""
-
-    max_abs: Fraction | None = None
-    """Largest absolute difference of any output element. Example: `"1e-4"`."""
-    cosine: Share | None = None
-    """Smallest cosine similarity of any output, 0 to 1. Example: `"0.999"`."""
-    top1_agreement: Share | None = None
-    """Smallest share of samples whose largest output is at the same place, 0 to 1. Example: `"0.995"`."""
-    metric: str | None = Field(default=None, max_length=64, json_schema_extra=marked(unavailable=True))
-    """Task metric on labelled samples. Example: `Accuracy`."""
-    max_metric_drop: Fraction | None = Field(default=None, json_schema_extra=marked(unavailable=True))
-    """Largest loss of the task metric. Example: `"0.01"`."""
 
 
 class ComputeResources(ApiModel):
@@ -122,17 +107,14 @@ class OptimizationSpec(ApiModel):
     tuning: TuningSpec | None = None
     """Measure on a real Triton which serving settings are best; nothing is measured when left out.
     Example: `{concurrency: 16}`."""
-    tuning: TuningSpec | None = None
-    """Measure on a real Triton which serving settings are best; nothing is measured when left out.
-    Example: `{concurrency: 16}`."""
     on_no_candidate: OnNoCandidate = OnNoCandidate.SERVE_ORIGINAL
     """What happens when no candidate is within the tolerance."""
     exports: tuple[ExportFormat, ...] = Field(
         default=(), max_length=8, json_schema_extra=marked(distinct("name each export once"), unavailable=True)
     )
     """Extra artifacts for elsewhere; reported, not served. Example: `[TFLite]`."""
-    profile: bool = Field(default=False, json_schema_extra=marked(unavailable=True))
-    """Keep traces of where the time goes beside the report."""
+    profile: bool = False
+    """Keep traces of where the time of the winner and of the original goes beside the report."""
     gpus: JobGpus | None = Field(default=None, json_schema_extra=marked(unavailable=True))
     """GPUs of the Job itself. Example: `{count: 1}`."""
     resources: ComputeResources | None = None

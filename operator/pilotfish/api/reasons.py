@@ -87,6 +87,8 @@ class Reason(StrEnum):
     TRAINING_FAILED = "TrainingFailed"
     CONVERSION_FAILED = "ConversionFailed"
     REFERENCE_INVALID = "ReferenceInvalid"
+    MODEL_NOT_DETERMINISTIC = "ModelNotDeterministic"
+    BATCH_DEPENDENT = "BatchDependent"
     NO_CANDIDATE_WITHIN_TOLERANCE = "NoCandidateWithinTolerance"
     STORE_FULL = "StoreFull"
     STORE_NOT_FOUND = "StoreNotFound"

@@ -13,7 +13,6 @@ from pydantic import Field, StringConstraints
 from pilotfish.api.optimization import ArtifactFormat, Precision
 from pilotfish.api.report_sections import Export, Histogram, LayerError, Load, Profile, TaskMetric, TrainingStage
 from pilotfish.api.tuning import TunedServing, TuningReport
-from pilotfish.api.tuning import TunedServing, TuningReport
 from pilotfish.api.wire import WireModel
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -75,6 +74,8 @@ class OptimizerReason(StrEnum):
     # convert, prove, choose
     CONVERSION_FAILED = "ConversionFailed"
     REFERENCE_INVALID = "ReferenceInvalid"
+    MODEL_NOT_DETERMINISTIC = "ModelNotDeterministic"
+    BATCH_DEPENDENT = "BatchDependent"
     NO_CANDIDATE_WITHIN_TOLERANCE = "NoCandidateWithinTolerance"
     # store and install
     STORE_FULL = "StoreFull"
@@ -143,7 +144,6 @@ class ArtifactRecord(WireModel):
     golden: Digest | None = Field(
         default=None, description="Of the folder `golden/` beside the repository; null: of before it was recorded."
     )
-    serving: TunedServing | None = Field(default=None, description="Serving settings that were found by measuring.")
     parameters: dict[str, str] | None = Field(
         default=None, description="Of the backend, for config.pbtxt: what the artifact needs beside its file."
     )
@@ -171,6 +171,7 @@ class Summary(WireModel):
     baseline_latency_ms: Figure | None = None
     latency_ms: Figure | None = None
     max_abs_error: Figure | None = None
+    metric_drop: Figure | None = None
     samples: Literal["Generated", "Given"] | None = None
     tuning: str | None = Field(default=None, description="What measuring serving settings brought, in one sentence.")
     candidates: tuple[CandidateSummary, ...] = ()
@@ -312,7 +313,6 @@ class Report(WireModel):
     files: tuple[FileRecord, ...]
     notes: tuple[str, ...] = ()
     stages: tuple[StageTiming, ...] = ()
-    tuning: TuningReport | None = None
     tuning: TuningReport | None = None
     metric: TaskMetric | None = None
     training: tuple[TrainingStage, ...] = ()

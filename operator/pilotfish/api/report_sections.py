@@ -35,9 +35,9 @@ class LayerError(WireModel):
 
 
 class TaskMetric(WireModel):
-    """The task's own figure of merit on the golden set, larger is better."""
+    """The task's own figure of merit on the golden set; larger is better unless it is an error."""
 
-    name: str = Field(examples=["accuracy"])
+    name: str = Field(examples=["Accuracy", "MeanSquaredError"])
     reference: float = Field(description="Of the model that candidates are compared with.")
     source: float | None = Field(default=None, description="Of the model as it came, where training changed it.")
 

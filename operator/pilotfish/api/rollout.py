@@ -4,7 +4,7 @@ from pydantic import ConfigDict, Field
 
 from pilotfish.api.base import IS_DNS_NAME, ApiModel, Duration, Fraction, Share, between, is_between
 from pilotfish.api.markers import DocumentedEnum, Rule, distinct, full_match, marked
-from pilotfish.api.optimization import Tolerance
+from pilotfish.api.tolerance import ServedTolerance
 
 
 def _cron_field(value: str, *alone: str) -> str:
@@ -189,7 +189,7 @@ class Analysis(ApiModel):
 class RolloutVerification(ApiModel):
     """The golden set against the loaded server before any traffic."""
 
-    tolerance: Tolerance | None = None
+    tolerance: ServedTolerance | None = None
     """How far answers may differ; that of spec.optimization when left out. Example: `{top1Agreement: "0.995"}`."""
 
 

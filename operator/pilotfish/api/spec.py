@@ -28,6 +28,21 @@ _INT8_NEEDS_SAMPLES = Rule(
     reason=RuleReason.REQUIRED,
 )
 
+_METRIC_NEEDS_SAMPLES = Rule(
+    cel="!has(self.optimization.tolerance) || (!has(self.optimization.tolerance.metric) "
+    "&& !has(self.optimization.tolerance.maxMetricDrop)) || has(self.model.samples) || !has(self.model.format) "
+    "|| self.model.format == 'ExportedProgram'",
+    message="a task metric is measured on labelled samples: set model.samples.uri to a file with labels, or remove "
+    "metric and maxMetricDrop from optimization.tolerance",
+    holds=lambda spec: (
+        not {"metric", "maxMetricDrop"} & set(spec["optimization"].get("tolerance") or {})
+        or "samples" in spec["model"]
+        or spec["model"].get("format", "ExportedProgram") == "ExportedProgram"
+    ),
+    field_path=".model.samples",
+    reason=RuleReason.REQUIRED,
+)
+
 _SHADOW_NEEDS_THE_SERVICE = Rule(
     cel="!has(self.rollout.shadow) || !has(self.serving.gateway)",
     message="shadow is not available with a gateway in this version; remove rollout.shadow or serving.gateway",
@@ -41,7 +56,13 @@ class ModelDeploymentSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=marked(
-            *TUNING_RULES, _INT8_NEEDS_SAMPLES, _SHADOW_NEEDS_THE_SERVICE, NEEDS_TORCH, PRUNE_NEEDS_MODULE, FRESH_NEEDS_TRAINING
+            *TUNING_RULES,
+            _INT8_NEEDS_SAMPLES,
+            _METRIC_NEEDS_SAMPLES,
+            _SHADOW_NEEDS_THE_SERVICE,
+            NEEDS_TORCH,
+            PRUNE_NEEDS_MODULE,
+            FRESH_NEEDS_TRAINING,
         )
     )
 

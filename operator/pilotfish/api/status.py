@@ -5,8 +5,8 @@ from pydantic import Field
 from pilotfish.api.base import ApiModel
 from pilotfish.api.conditions import Condition
 from pilotfish.api.markers import DocumentedEnum, marked
-from pilotfish.api.optimization import Tolerance
 from pilotfish.api.rollout_status import RolloutStatus
+from pilotfish.api.tolerance import Tolerance
 
 
 class Phase(DocumentedEnum):

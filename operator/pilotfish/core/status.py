@@ -152,6 +152,7 @@ def _figures(summary: Summary, *, report: str | None) -> OptimizationStatus:
         max_abs_error=summary.max_abs_error,
         candidates=tuple(CandidateSummary(**c.model_dump()) for c in summary.candidates[:32]),
         report=report,
+        metric_drop=summary.metric_drop,
     )
 
 

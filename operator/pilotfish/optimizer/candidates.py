@@ -1,22 +1,30 @@
 """Build what may win: each candidate in a folder of its own, each failure with its reason."""
 
 import shutil
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 
 from pilotfish.api.job_input import JobServing
 from pilotfish.api.optimization import ArtifactFormat, Objective, OptimizationSpec, Precision
 from pilotfish.api.report import one_line
+from pilotfish.optimizer.compress.dynamic import to_int8_dynamic
+from pilotfish.optimizer.compress.graph import prepare, save_onnx
+from pilotfish.optimizer.compress.half import to_fp16
+from pilotfish.optimizer.compress.openvino import openvino_recipes
+from pilotfish.optimizer.compress.order import Order, Recipe, RefusedError
+from pilotfish.optimizer.compress.static import to_int8_static
+from pilotfish.optimizer.compress.weights import to_int8_weights
+from pilotfish.optimizer.environment import needs_narrow_weights
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.model import Candidate, FailedCandidate, LoadedModel, Samples
 
-ONE_FILE_LIMIT = 1_800_000_000
-_QUANTIZED_OPS = ["MatMul", "Gemm", "LSTM"]
+BASE = "onnx-fp32"
+STATIC = "onnx-int8-static"
+MIXED = "onnx-int8-mixed"
+_NAMED = 5
 Built = Candidate | FailedCandidate
 
 
@@ -36,8 +44,8 @@ def build_candidates(shop: Workshop, *, say: Callable[[str], None]) -> list[Buil
     """All candidates that the spec allows, FP32 ones first: they are the fallback even where FP32 was not asked for."""
     built: list[Built] = []
     if ArtifactFormat.ONNX in shop.spec.formats or shop.model.onnx is not None:
-        say("onnx-fp32")
-        base = _attempt("onnx-fp32", ArtifactFormat.ONNX, Precision.FP32, lambda: _onnx_base(shop))
+        say(BASE)
+        base = _attempt(BASE, ArtifactFormat.ONNX, Precision.FP32, lambda: _onnx_base(shop))
         built.append(base)
         for variant, precision, make in _onnx_recipes(shop):
             say(variant)
@@ -51,31 +59,38 @@ def build_candidates(shop: Workshop, *, say: Callable[[str], None]) -> list[Buil
 
 
 def _attempt(variant: str, fmt: ArtifactFormat, precision: Precision, make: Callable[[], Candidate]) -> Built:
+    refused = False
     try:
         return make()
+    except RefusedError as error:
+        reason, refused = str(error), True
     except OptimizerError as error:
         reason = error.message
     except Exception as error:  # noqa: BLE001 - exporters fail in every way; the reason goes into the report
         reason = f"{type(error).__name__}: {error}"
-    return FailedCandidate(variant=variant, format=fmt, precision=precision, reason=one_line(reason, limit=300))
+    return FailedCandidate(
+        variant=variant, format=fmt, precision=precision, reason=one_line(reason, limit=300), refused=refused
+    )
 
 
 def _onnx_base(shop: Workshop) -> Candidate:
-    folder = _fresh(shop.folder / "onnx-fp32")
+    folder = _fresh(shop.folder / BASE)
     if shop.model.onnx is None:
         from pilotfish.optimizer.pytorch.export_onnx import export_onnx
 
         notes = export_onnx(shop.model, shop.samples, folder / "model.onnx", max_batch=shop.max_batch)
-        return Candidate(
-            variant="onnx-fp32", format=ArtifactFormat.ONNX, precision=Precision.FP32, folder=folder, notes=notes
-        )
+        return Candidate(variant=BASE, format=ArtifactFormat.ONNX, precision=Precision.FP32, folder=folder, notes=notes)
     proto = onnx.load(str(shop.model.onnx), load_external_data=False)
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
         save_onnx(onnx.load(str(shop.model.onnx)), folder / "model.onnx")
     else:
         shutil.copyfile(shop.model.onnx, folder / "model.onnx")
     return Candidate(
-        variant="onnx-fp32", format=ArtifactFormat.ONNX, precision=Precision.FP32, folder=folder, is_original=True
+        variant=BASE,
+        format=ArtifactFormat.ONNX,
+        precision=Precision.FP32,
+        folder=folder,
+        is_original=not shop.model.converted,
     )
 
 
@@ -94,22 +109,23 @@ def _torchscript(shop: Workshop) -> Candidate:
     )
 
 
-Recipe = tuple[str, Precision, Callable[[Path, Path], None]]
-
-
-def _onnx_recipes(shop: Workshop) -> list[Recipe]:
-    recipes: list[Recipe] = []
-    gpu_or_size = shop.serving.gpus > 0 or shop.spec.objective is Objective.SIZE
-    if Precision.FP16 in shop.spec.precisions and gpu_or_size:
+def _onnx_recipes(shop: Workshop) -> list[tuple[str, Precision, Recipe]]:
+    """In the order of their simplicity: where two are equally good, the first of them is kept."""
+    spec, recipes = shop.spec, list[tuple[str, Precision, Recipe]]()
+    for_size = spec.objective is Objective.SIZE
+    if Precision.FP16 in spec.precisions and (shop.serving.gpus > 0 or for_size):
         recipes.append(("onnx-fp16", Precision.FP16, to_fp16))
-    if Precision.INT8 in shop.spec.precisions:
+    if Precision.INT8 in spec.precisions:
         recipes.append(("onnx-int8-dynamic", Precision.INT8, to_int8_dynamic))
+        recipes.append((STATIC, Precision.INT8, to_int8_static))
+        if for_size:
+            recipes.append(("onnx-int8-weights", Precision.INT8, to_int8_weights))
+    if ArtifactFormat.ONNX in spec.formats:
+        recipes += openvino_recipes(spec, shop.serving, shop.model.signature)
     return recipes
 
 
-def _derive(
-    shop: Workshop, base: Built, variant: str, precision: Precision, make: Callable[[Path, Path], None]
-) -> Built:
+def _derive(shop: Workshop, base: Built, variant: str, precision: Precision, recipe: Recipe) -> Built:
     if isinstance(base, FailedCandidate):
         return FailedCandidate(
             variant=variant,
@@ -117,67 +133,63 @@ def _derive(
             precision=precision,
             reason="there is no ONNX export to start from",
         )
-    folder = shop.folder / variant
-
-    def build() -> Candidate:
-        make(base.file, _fresh(folder) / "model.onnx")
-        return Candidate(variant=variant, format=ArtifactFormat.ONNX, precision=precision, folder=folder)
-
-    return _attempt(variant, ArtifactFormat.ONNX, precision, build)
+    return _attempt(variant, ArtifactFormat.ONNX, precision, lambda: _follow(shop, recipe, variant, precision))
 
 
-def to_fp16(source: Path, target: Path) -> None:
-    """Weights and arithmetic in half precision, inputs and outputs as they were."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    model = convert_float_to_float16(onnx.load(str(source)), keep_io_types=True)
-    save_onnx(model, target)
-
-
-def to_int8_dynamic(source: Path, target: Path) -> None:
-    """Weights of MatMul, Gemm and LSTM in 8 bits, activations quantized as they come.
-
-    Convolutions stay as they are: ONNX Runtime's integer convolution is several times slower than its float one.
-
-    Raises:
-        ValueError: the model has none of these operators, so nothing would change.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    before = _operators(source)
-    if not any(before[op] for op in _QUANTIZED_OPS):
-        raise ValueError("the model has no MatMul, Gemm or LSTM to quantize")
-    prepared = target.with_name("prepared.onnx")
-    bare = onnx.load(str(source))
-    del bare.graph.value_info[:]  # exporters leave shapes of weights there that the optimizer then transposes
-    save_onnx(bare, prepared)
-    quant_pre_process(str(prepared), str(prepared), skip_symbolic_shape=True)
-    quantize_dynamic(
-        str(prepared),
-        str(target),
-        op_types_to_quantize=_QUANTIZED_OPS,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        use_external_data_format=source.stat().st_size > ONE_FILE_LIMIT,
-        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+def _follow(shop: Workshop, recipe: Recipe, variant: str, precision: Precision) -> Candidate:
+    folder = _fresh(shop.folder / variant)
+    made = recipe(make_order(shop, folder / "model.onnx"))
+    return Candidate(
+        variant=variant,
+        format=ArtifactFormat.ONNX,
+        precision=precision,
+        folder=folder,
+        served_by=made.served_by,
+        parameters=made.parameters,
+        notes=made.notes,
+        layers=made.layers,
     )
-    prepared.unlink()
-    after = _operators(target)
-    if all(after[op] >= before[op] for op in _QUANTIZED_OPS if before[op]):
-        raise ValueError("quantization changed no operator: its weights are not constants")
 
 
-def save_onnx(model: Any, target: Path) -> None:
-    """One file where it fits, else the tensors in `model.onnx.data` beside it."""
-    if model.ByteSize() < ONE_FILE_LIMIT:
-        onnx.save(model, str(target))
-        return
-    onnx.save(model, str(target), save_as_external_data=True, location="model.onnx.data")
+def make_order(shop: Workshop, target: Path, *, kept: tuple[str, ...] = ()) -> Order:
+    """What a recipe is told to make of the FP32 file; `kept` are nodes that stay in float."""
+    source = shop.folder / BASE / "model.onnx"
+    prepared = shop.folder / "prepared" / "model.onnx"
+
+    def once() -> Path:
+        if not prepared.exists():
+            half_done = _fresh(shop.folder / "preparing")
+            prepare(source, half_done / "model.onnx")
+            half_done.rename(prepared.parent)
+        return prepared
+
+    return Order(
+        source=source,
+        target=target,
+        prepared=once,
+        samples=shop.samples,
+        batched=shop.model.signature.batched,
+        max_batch=shop.max_batch,
+        gpu=shop.serving.gpus > 0,
+        narrow=needs_narrow_weights(),
+        kept=kept,
+    )
 
 
-def _operators(path: Path) -> Counter[str]:
-    return Counter(node.op_type for node in onnx.load(str(path), load_external_data=False).graph.node)
+def keep_in_float(shop: Workshop, static: Candidate, count: int) -> Candidate:
+    """INT8 static once more, without its `count` worst layers; raises ValueError when nothing is left to quantize."""
+    worst = static.layers[:count]
+    folder = _fresh(shop.folder / f"{MIXED}-{count}")
+    made = to_int8_static(make_order(shop, folder / "model.onnx", kept=tuple(one.layer for one in worst)))
+    names = ", ".join(one.layer for one in worst[:_NAMED]) + (" and more" if count > _NAMED else "")
+    note = f"{MIXED} keeps {count} of {len(static.layers)} layers in float: {names}."
+    return replace(
+        static,
+        variant=MIXED,
+        folder=folder,
+        notes=(*made.notes, note),
+        layers=tuple(one.model_copy(update={"kept": index < count}) for index, one in enumerate(static.layers)),
+    )
 
 
 def _fresh(folder: Path) -> Path:

@@ -8,7 +8,10 @@ from pathlib import Path
 from pilotfish.api.report import Environment
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16")
-_PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torchvision", "transformers", "timm")
+_PACKAGES = (
+    *("numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf"),
+    *("torch", "torchvision", "transformers", "timm"),
+)
 
 
 def describe_environment(threads: int) -> Environment:
@@ -23,6 +26,17 @@ def describe_environment(threads: int) -> Environment:
         python=platform.python_version(),
         packages={name: version for name in _PACKAGES if (version := _version(name))},
     )
+
+
+def needs_narrow_weights() -> bool:
+    """Whether this CPU adds products of 8-bit numbers in 16 bits, where they saturate: x86 without VNNI."""
+    flags = set(_cpuinfo().get("flags", "").split())
+    return platform.machine() == "x86_64" and not flags & {"avx512_vnni", "avx_vnni"}
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16: AVX512_BF16 or AMX."""
+    return bool(set(_cpuinfo().get("flags", "").split()) & {"avx512_bf16", "amx_bf16"})
 
 
 def _version(package: str) -> str | None:

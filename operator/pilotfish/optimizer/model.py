@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from pilotfish.api.model import ModelFormat
 from pilotfish.api.optimization import ArtifactFormat, Precision
 from pilotfish.api.report import Backend, ModelSignature
+from pilotfish.api.report_sections import LayerError
 from pilotfish.optimizer.tensors import Array, Arrays
 
 _BACKENDS = {ArtifactFormat.ONNX: Backend.ONNXRUNTIME, ArtifactFormat.TORCH_SCRIPT: Backend.PYTORCH}
@@ -30,8 +31,7 @@ class LoadedModel:
     """The original, ready to answer and to be converted.
 
     `onnx` and `torchscript` are the original's own file when it is of that kind, `module` the torch module of one that
-    came from PyTorch.
-    from PyTorch.
+    came from PyTorch. `converted` says that loading made `onnx` of something else, and that `runner` is that something.
     `bounds` says for an integer input which values are below which number.
     """
 
@@ -40,11 +40,18 @@ class LoadedModel:
     runner: Runner
     signature: ModelSignature
     onnx: Path | None = None
+    converted: bool = False
     module: Any = None
     torchscript: Path | None = None
     packed_samples: Mapping[str, Array] | None = None
     bounds: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def release(self) -> None:
+        """Let go of a runner that is a process of its own; it comes back by itself when it is asked again."""
+        close = getattr(self.runner, "close", None)
+        if close is not None:
+            close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +79,7 @@ class Candidate:
     parameters: Mapping[str, str] = field(default_factory=dict)
     is_original: bool = False
     notes: tuple[str, ...] = ()
+    layers: tuple[LayerError, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -91,9 +99,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedCandidate:
-    """A candidate that could not be built, and why."""
+    """A candidate that could not be built, and why; `refused` when it was not even tried."""
 
     variant: str
     format: ArtifactFormat
     precision: Precision
     reason: str
+    refused: bool = False

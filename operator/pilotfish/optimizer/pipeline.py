@@ -19,6 +19,7 @@ from pilotfish.api.report import (
     SourceRecord,
     TerminationMessage,
 )
+from pilotfish.api.report_sections import TaskMetric
 from pilotfish.optimizer.benchmark import BenchmarkPlan, Measured, available_threads, benchmark
 from pilotfish.optimizer.candidates import Workshop, build_candidates
 from pilotfish.optimizer.environment import describe_environment
@@ -26,16 +27,19 @@ from pilotfish.optimizer.errors import OptimizerError, from_os_error
 from pilotfish.optimizer.fetch import Fetched
 from pilotfish.optimizer.identify import Identified, identify
 from pilotfish.optimizer.load import load_model
+from pilotfish.optimizer.metrics import Task, find_task
 from pilotfish.optimizer.model import Candidate, LoadedModel, Samples
 from pilotfish.optimizer.package import find_artifact, finish, write_golden, write_repository
 from pilotfish.optimizer.progress import OPTIMIZE_STAGES, Progress
 from pilotfish.optimizer.prove import Proof, Prover
+from pilotfish.optimizer.reference import ask_original
+from pilotfish.optimizer.report.traces import profile_run
+from pilotfish.optimizer.retreat import retreat
 from pilotfish.optimizer.samples import check_samples, generate_samples, read_samples
 from pilotfish.optimizer.select import select
 from pilotfish.optimizer.summary import make_message
 from pilotfish.optimizer.tensors import Array, sample_count
-from pilotfish.optimizer.verify import reference_problem
-from pilotfish.optimizer.worker import Subject, run_all
+from pilotfish.optimizer.worker import Subject
 from pilotfish.optimizer.workers import KILLED, Worker, WorkerError
 
 DEFAULT_MAX_BATCH = 8
@@ -62,6 +66,7 @@ class _Prepared:
     model: LoadedModel
     samples: Samples
     reference: dict[str, Array]
+    task: Task | None
     threads: int
     max_batch: int
     batch_sizes: tuple[int, ...]
@@ -109,7 +114,9 @@ def _prepare(run: Run) -> _Prepared:
             samples = check_samples(recorded, model.signature, where="the samples")
         else:
             samples = generate_samples(model.signature, bounds=model.bounds)
-        reference = _reference(model, samples)
+        reference = ask_original(model, samples)
+        model.release()
+        task = find_task(run.job.optimization.tolerance, samples, reference, model.signature)
     asked = run.job.serving.max_batch_size
     max_batch = max(1, DEFAULT_MAX_BATCH if asked is None else asked) if model.signature.batched else 1
     sizes = tuple(b for b in run.job.optimization.batch_sizes if b <= max_batch) or (1,)
@@ -118,28 +125,12 @@ def _prepare(run: Run) -> _Prepared:
         model=model,
         samples=samples,
         reference=reference,
+        task=task,
         threads=threads,
         max_batch=max_batch,
         batch_sizes=sizes,
         source=run.source.record.model_copy(update={"format": found.format.value}),
     )
-
-
-def _reference(model: LoadedModel, samples: Samples) -> dict[str, Array]:
-    try:
-        reference = run_all(model.runner, samples.inputs, batch=1, pad_to=0, batched=model.signature.batched)
-    except Exception as error:
-        where = "the samples" if samples.given else "inputs generated from the signature"
-        raise OptimizerError(
-            OptimizerReason.REFERENCE_INVALID,
-            f"the original fails on {where} ({str(error).splitlines()[0]}); give real inputs in spec.model.samples",
-        ) from error
-    if problem := reference_problem(reference):
-        raise OptimizerError(
-            OptimizerReason.REFERENCE_INVALID,
-            f"{problem}, so nothing can be compared with it; check the model and samples",
-        )
-    return reference
 
 
 def _compete(run: Run, ready: _Prepared) -> TerminationMessage:
@@ -158,6 +149,7 @@ def _compete(run: Run, ready: _Prepared) -> TerminationMessage:
             built = build_candidates(shop, say=lambda v: run.progress.step(0.5, f"building {v}", force=True))
         with run.progress.stage("verify", f"{sample_count(ready.samples.inputs)} samples against the original"):
             proofs = prover.prove(built, run.progress)
+            proofs += retreat(shop, proofs, prover, say=lambda what: run.progress.step(0.9, what, force=True))
         with run.progress.stage(
             "benchmark", f"{ready.threads} threads, batch {', '.join(map(str, ready.batch_sizes))}"
         ):
@@ -167,7 +159,8 @@ def _compete(run: Run, ready: _Prepared) -> TerminationMessage:
 
 def _start_original(run: Run, ready: _Prepared, prover: Prover) -> Worker | None:
     """A worker with the original, loading while candidates are built; None where a candidate may be the original."""
-    if ready.model.onnx is not None or ready.model.torchscript is not None:
+    own_onnx = ready.model.onnx is not None and not ready.model.converted
+    if own_onnx or ready.model.torchscript is not None:
         return None
     return prover.start(_original_subject(run, ready, prover))
 
@@ -205,7 +198,7 @@ def _conclude(run: Run, ready: _Prepared, proofs: list[Proof], measured: dict[st
     if not isinstance(chosen, Candidate):
         raise TypeError(f"{winner} was never built")
     with run.progress.stage("package", f"{winner} wins"):
-        return _package(run, ready, reports, chosen=chosen, why=why, baseline=baseline)
+        return _package(run, ready, reports, chosen=chosen, why=why, measured=measured)
 
 
 def _package(
@@ -215,8 +208,10 @@ def _package(
     *,
     chosen: Candidate,
     why: str,
-    baseline: Measured,
+    measured: dict[str, Measured],
 ) -> TerminationMessage:
+    baseline = measured[ready.model.variant]
+    task = ready.task
     job, partial = run.job, run.store / "artifacts" / f".partial-{run.job.recipe_key}"
     serving = ServingConfig(max_batch_size=ready.max_batch, gpu=job.serving.gpus > 0, intra_op_threads=ready.threads)
     packed = write_repository(
@@ -229,6 +224,12 @@ def _package(
         folder=partial,
     )
     packed = write_golden(packed, samples=ready.samples, reference=ready.reference)
+    profile = profile_run(
+        {"winner": measured.get(chosen.variant), "baseline": baseline},
+        names={"winner": chosen.variant, "baseline": ready.model.variant},
+        batch=ready.batch_sizes[0],
+        folder=partial if job.optimization.profile else None,
+    )
     report = Report(
         name=job.name,
         recipe_key=job.recipe_key,
@@ -247,10 +248,13 @@ def _package(
         ),
         candidates=reports,
         winner=chosen.variant,
+        why=why,
         artifact=packed.record,
         files=packed.files,
-        notes=(*ready.model.notes, *chosen.notes, why),
+        notes=(*ready.model.notes, *chosen.notes),
         stages=tuple(run.progress.timings),
+        profile=profile,
+        metric=TaskMetric(name=task.metric.value, reference=round(task.reference, 6)) if task else None,
     )
     message = make_message(report)
     manifest = Manifest(

@@ -1,22 +1,28 @@
 """Put each candidate into its serving runtime and compare its answers with the original's, in several batch sizes."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from pilotfish.api.optimization import ArtifactFormat, OptimizationSpec, Precision
-from pilotfish.api.report import CandidateReport, ErrorFigures, Verdict, one_line
+from pilotfish.api.optimization import ArtifactFormat, OptimizationSpec
+from pilotfish.api.report import Backend, CandidateReport, ErrorFigures, Verdict, one_line
 from pilotfish.optimizer.benchmark import Measured
+from pilotfish.optimizer.metrics import Task
+from pilotfish.optimizer.memory import Room, budget_for_workers
 from pilotfish.optimizer.model import Candidate, FailedCandidate, LoadedModel, Samples
 from pilotfish.optimizer.progress import Progress
 from pilotfish.optimizer.tensors import Array
-from pilotfish.optimizer.verify import accuracy, bounds_for, check_answers, judge, measure_error, other_batches
+from pilotfish.optimizer.verify import Bounds, bounds_for, check_answers, judge, measure_error, other_batches
 from pilotfish.optimizer.worker import Subject
 from pilotfish.optimizer.workers import Worker, WorkerError
+
+MOST_LAYERS = 64
+"""Layers that the report lists: the worst ones."""
+_KINDS = {Backend.ONNXRUNTIME: "onnx", Backend.OPENVINO: "openvino", Backend.PYTORCH: "torchscript"}
 
 
 class Setting(Protocol):
@@ -35,6 +41,10 @@ class Setting(Protocol):
         """What the original answers to it."""
 
     @property
+    def task(self) -> Task | None:
+        """The task metric, where the samples have labels for one."""
+
+    @property
     def threads(self) -> int:
         """Threads of a serving pod."""
 
@@ -51,6 +61,7 @@ class Proof:
     verdict: Verdict
     reason: str | None
     error: ErrorFigures | None = None
+    metric: float | None = None
     worker: Worker | None = None
     runtime: str = ""
 
@@ -69,7 +80,7 @@ class Proof:
             variant=self.variant,
             format=self.built.format,
             precision=self.built.precision,
-            runtime=self.runtime or _default_runtime(self.built.format),
+            runtime=self.runtime or _default_runtime(self.built),
             bytes=self.built.bytes if isinstance(self.built, Candidate) else None,
             verdict=self.verdict,
             reason=self.reason,
@@ -78,6 +89,8 @@ class Proof:
             peak_memory_bytes=figures.peak_memory_bytes or None,
             speedup=speedup,
             contended=figures.contended,
+            metric=self.metric,
+            layers=self.built.layers[:MOST_LAYERS] if isinstance(self.built, Candidate) else (),
         )
 
 
@@ -94,6 +107,7 @@ class Prover:
     ) -> None:
         self._setting, self._spec, self._work, self._stack = setting, spec, work, stack
         self._model, self._samples, self._reference = setting.model, setting.samples, setting.reference
+        self._room = Room(budget_for_workers())
         self._inputs = work / "samples.safetensors"
         save_file({n: np.ascontiguousarray(a) for n, a in self._samples.inputs.items()}, self._inputs)
 
@@ -111,27 +125,33 @@ class Prover:
 
     def start(self, subject: Subject) -> Worker:
         """A worker that lives until the stack is left."""
-        return self._stack.enter_context(Worker(subject, work=self._work))
+        return self._stack.enter_context(Worker(subject, work=self._work, room=self._room))
 
     def prove(self, built: list[Candidate | FailedCandidate], progress: Progress) -> list[Proof]:
         """The verdict on every candidate, in order. All of them load at once, each in its own process."""
-        source = {"inputs": [t.to_wire() for t in self._model.signature.inputs]}
-        started: list[tuple[Candidate | FailedCandidate, Worker | None]] = []
-        for one in built:
-            if isinstance(one, FailedCandidate):
-                started.append((one, None))
-                continue
-            kind = "onnx" if one.format is ArtifactFormat.ONNX else "torchscript"
-            started.append((one, self.start(self.subject(kind, one.file, source=source))))
+        started = [(one, self._load(one)) for one in built]
         proofs = []
         for index, (one, worker) in enumerate(started):
             progress.step(index / len(built), one.variant, force=True)
             proofs.append(self._prove_one(one, worker))
         return proofs
 
+    def prove_one(self, built: Candidate) -> Proof:
+        """The verdict on a candidate that is an attempt: its worker ends unless it is accepted."""
+        return self._prove_one(built, self._load(built))
+
+    def _load(self, built: Candidate | FailedCandidate) -> Worker | None:
+        if isinstance(built, FailedCandidate):
+            return None
+        source = {"inputs": [t.to_wire() for t in self._model.signature.inputs]}
+        subject = self.subject(_KINDS[built.backend], built.file, source=source)
+        return self.start(replace(subject, parameters=dict(built.parameters)))
+
     def _prove_one(self, built: Candidate | FailedCandidate, worker: Worker | None) -> Proof:
         if isinstance(built, FailedCandidate) or worker is None:
-            return Proof(built=built, verdict=Verdict.FAILED, reason=getattr(built, "reason", None))
+            refused = getattr(built, "refused", False)
+            verdict = Verdict.REFUSED if refused else Verdict.FAILED
+            return Proof(built=built, verdict=verdict, reason=getattr(built, "reason", None))
         try:
             proof = self._examine(built, worker)
         except WorkerError as error:
@@ -153,25 +173,27 @@ class Prover:
                 return Proof(built=built, verdict=Verdict.REFUSED, reason=reason, runtime=worker.runtime)
             batches.append(others)
         error = measure_error(answers, self._reference, batches)
-        if problem := self._judge(built.precision, error, answers):
-            return Proof(built=built, verdict=Verdict.REFUSED, reason=problem, error=error, runtime=worker.runtime)
+        task = self._setting.task
+        metric = None if task is None else round(task.measure(answers), 6)
+        problem = judge(error, self._bounds(built))
+        if problem is None and task is not None and metric is not None:
+            problem = task.judge(metric)
         return Proof(
-            built=built, verdict=Verdict.ACCEPTED, reason=None, error=error, worker=worker, runtime=worker.runtime
+            built=built,
+            verdict=Verdict.REFUSED if problem else Verdict.ACCEPTED,
+            reason=problem,
+            error=error,
+            metric=metric,
+            worker=None if problem else worker,
+            runtime=worker.runtime,
         )
 
-    def _judge(self, precision: Precision, error: ErrorFigures, answers: dict[str, Array]) -> str | None:
-        tolerance = self._spec.tolerance
-        bounds = bounds_for(precision, tolerance, given=self._samples.given, batching=self._setting.max_batch > 1)
-        if problem := judge(error, bounds):
-            return problem
-        if bounds.metric_drop is None or self._samples.labels is None:
-            return None
-        before = accuracy(self._reference, self._samples.labels, self._model.signature)
-        after = accuracy(answers, self._samples.labels, self._model.signature)
-        if before - after > bounds.metric_drop:
-            return f"accuracy falls from {before:.4g} to {after:.4g}, more than maxMetricDrop {bounds.metric_drop:g}"
-        return None
+    def _bounds(self, built: Candidate) -> Bounds:
+        batching = self._setting.max_batch > 1
+        return bounds_for(built.precision, self._spec.tolerance, given=self._samples.given, batching=batching)
 
 
-def _default_runtime(fmt: ArtifactFormat) -> str:
-    return "onnxruntime" if fmt is ArtifactFormat.ONNX else "torch"
+def _default_runtime(built: Candidate | FailedCandidate) -> str:
+    if built.variant.startswith("openvino-"):
+        return "openvino"
+    return "onnxruntime" if built.format is ArtifactFormat.ONNX else "torch"

@@ -10,6 +10,8 @@ from pilotfish.api.report import (
     TerminationMessage,
     one_line,
 )
+from pilotfish.api.tolerance import Metric
+from pilotfish.optimizer.metrics import loss
 
 
 def figure(value: float, digits: int = 3) -> str:
@@ -32,6 +34,7 @@ def make_message(report: Report) -> TerminationMessage:
         baseline_latency_ms=figure(baseline),
         latency_ms=figure(latency) if latency is not None else None,
         max_abs_error=figure(winner.error.max_abs) if winner.error else None,
+        metric_drop=_metric_drop(report, winner),
         samples=report.samples,
         candidates=tuple(_candidate(c) for c in report.candidates),
     )
@@ -44,6 +47,12 @@ def make_message(report: Report) -> TerminationMessage:
         signature=report.signature,
         summary=summary,
     )
+
+
+def _metric_drop(report: Report, winner: CandidateReport) -> str | None:
+    if report.metric is None or winner.metric is None:
+        return None
+    return figure(loss(Metric(report.metric.name), before=report.metric.reference, after=winner.metric))
 
 
 def _candidate(report: CandidateReport) -> CandidateSummary:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotfish.api.optimization import Precision, Tolerance
-from pilotfish.api.report import ErrorFigures, ModelSignature
+from pilotfish.api.optimization import Precision
+from pilotfish.api.report import ErrorFigures
+from pilotfish.api.tolerance import Tolerance
 from pilotfish.optimizer.tensors import Array, is_float
 
 
@@ -20,7 +21,6 @@ class Bounds:
     cosine: float | None
     top1_agreement: float | None
     batch_parity: float | None
-    metric_drop: float | None = None
 
 
 Floats = NDArray[np.float64]
@@ -47,7 +47,6 @@ def bounds_for(precision: Precision, tolerance: Tolerance | None, *, given: bool
         cosine=_number(said.cosine) if said.cosine is not None else base.cosine,
         top1_agreement=top1 if top1 is not None else (base.top1_agreement if given else None),
         batch_parity=base.batch_parity if batching else None,
-        metric_drop=_number(said.max_metric_drop) if said.metric is not None else None,
     )
 
 
@@ -118,12 +117,6 @@ def judge(error: ErrorFigures, bounds: Bounds, *, said_in: str = "optimization.t
         if (value > bound) if side == "above" else (value < bound):
             return f"{what} {value:.3g} is {side} {bound:g} ({where})"
     return None
-
-
-def accuracy(outputs: Mapping[str, Array], labels: Array, signature: ModelSignature) -> float:
-    """Share of samples whose first output is largest at the label."""
-    first = outputs[signature.outputs[0].name]
-    return float(np.mean(first.reshape(len(labels), -1).argmax(axis=1) == labels))
 
 
 def _finite(a: Array, b: Array) -> tuple[Floats, Floats]:

@@ -15,7 +15,8 @@ from pilotfish.api.job_input import (
     ShadowPorts,
     ShadowSide,
 )
-from pilotfish.api.optimization import Precision, Tolerance
+from pilotfish.api.optimization import Precision
+from pilotfish.api.tolerance import Tolerance
 from pilotfish.names import Component
 from pilotfish.resources.deployment import PORTS
 from pilotfish.resources.meta import Owner, make_metadata

@@ -1,6 +1,7 @@
 """The verification Job: sends the golden set to every loaded pod of a revision before it gets any traffic.
 
-It holds no credentials, reads the store and changes nothing.
+It holds no credentials, reads the store and changes nothing. Out of a bucket another container, `golden`, brings it what
+it reads.
 """
 
 from dataclasses import dataclass
@@ -8,16 +9,19 @@ from typing import Any
 
 from pilotfish import names
 from pilotfish.api.job_input import SCRATCH_MOUNT, STORE_MOUNT, VERIFY_ENV, VerifyInput
-from pilotfish.api.optimization import Tolerance
+from pilotfish.api.storage import StorageSpec
+from pilotfish.api.tolerance import Tolerance
 from pilotfish.names import Component
 from pilotfish.resources.deployment import PORTS
 from pilotfish.resources.job import failure_policy
 from pilotfish.resources.meta import Owner, make_metadata
-from pilotfish.resources.pods import claim_volume, container, mount, pod_basics, resources, scratch, thread_env
+from pilotfish.resources.pods import container, mount, pod_basics, resources, scratch, thread_env
 from pilotfish.resources.policy import Policy
 from pilotfish.resources.revision import RevisionRecord
+from pilotfish.resources.storage import bucket_secret, bucket_uri, store_volume
 
 VERIFY_CONTAINER = "verify"
+GOLDEN_CONTAINER = "golden"
 BACKOFF_LIMIT = 2
 _SECONDS = 600
 _SECONDS_PER_POD = 120
@@ -33,6 +37,7 @@ class VerifyIntent:
     tolerance_field: str
     pods: int
     deployment_uid: str
+    storage: StorageSpec = StorageSpec()
 
 
 def make_verify_job(owner: Owner, intent: VerifyIntent, policy: Policy) -> dict[str, Any]:
@@ -50,7 +55,7 @@ def make_verify_job(owner: Owner, intent: VerifyIntent, policy: Policy) -> dict[
             "activeDeadlineSeconds": min(_SECONDS + _SECONDS_PER_POD * (intent.pods - 1), _MOST_SECONDS),
             "suspend": False,
             "podFailurePolicy": failure_policy(),
-            "template": {"metadata": {"labels": dict(metadata["labels"])}, "spec": _pod(owner, told, policy)},
+            "template": {"metadata": {"labels": dict(metadata["labels"])}, "spec": _pod(owner, intent, policy)},
         },
     }
 
@@ -68,6 +73,7 @@ def verify_input(owner: Owner, intent: VerifyIntent) -> VerifyInput:
         samples_given=record.summary is not None and record.summary.samples == "Given",
         tolerance=intent.tolerance,
         tolerance_field=intent.tolerance_field,
+        bucket=bucket_uri(intent.storage),
     )
 
 
@@ -76,15 +82,15 @@ def _identity(told: VerifyInput, deployment_uid: str) -> str:
     return names.short_hash({"deployment": deployment_uid, "told": told.model_copy(update={"pods": 1}).to_wire()})
 
 
-def _pod(owner: Owner, told: VerifyInput, policy: Policy) -> dict[str, Any]:
+def _pod(owner: Owner, intent: VerifyIntent, policy: Policy) -> dict[str, Any]:
     compute = policy.verify_compute
     env = [
-        {"name": VERIFY_ENV, "value": told.to_json()},
+        {"name": VERIFY_ENV, "value": verify_input(owner, intent).to_json()},
         {"name": "HOME", "value": SCRATCH_MOUNT},
         {"name": "TMPDIR", "value": SCRATCH_MOUNT},
         *thread_env(compute),
     ]
-    return {
+    pod = {
         **pod_basics(policy.images),
         "restartPolicy": "Never",
         "containers": [
@@ -96,5 +102,16 @@ def _pod(owner: Owner, told: VerifyInput, policy: Policy) -> dict[str, Any]:
                 mounts=[mount("store", STORE_MOUNT, read_only=True), mount("tmp", SCRATCH_MOUNT)],
             )
         ],
-        "volumes": [claim_volume("store", names.store_claim(owner.name)), scratch("tmp")],
+        "volumes": [store_volume(owner, intent.storage), scratch("tmp")],
     }
+    if bucket_uri(intent.storage) is None:
+        return pod
+    volumes, mounts = bucket_secret(intent.storage)
+    golden = container(
+        GOLDEN_CONTAINER,
+        image=policy.images.optimizer,
+        images=policy.images,
+        body={"command": ["pilotfish-job", "golden"], "env": env, "resources": resources(compute)},
+        mounts=[mount("store", STORE_MOUNT), mount("tmp", SCRATCH_MOUNT), *mounts],
+    )
+    return {**pod, "initContainers": [golden], "volumes": [*pod["volumes"], *volumes]}

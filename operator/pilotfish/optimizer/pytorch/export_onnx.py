@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pilotfish.api.report import ModelSignature
-from pilotfish.optimizer.candidates import ONE_FILE_LIMIT
+from pilotfish.optimizer.compress.graph import ONE_FILE_LIMIT
 from pilotfish.optimizer.load_onnx import io_signature
 from pilotfish.optimizer.model import LoadedModel, Samples
 from pilotfish.optimizer.onnx_runtime import OnnxRunner

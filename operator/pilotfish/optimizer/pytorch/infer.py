@@ -11,7 +11,9 @@ from pilotfish.api.report import ModelSignature, TensorSpec
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.generate import fill
+from pilotfish.optimizer.pytorch.randomness import random_calls
 from pilotfish.optimizer.pytorch.runtime import TorchRunner
+from pilotfish.optimizer.reference import difference, not_deterministic
 from pilotfish.optimizer.shapes import with_batch
 from pilotfish.optimizer.tensors import TRITON_TO_NUMPY, Array, triton_dtype
 
@@ -54,23 +56,35 @@ def declared_inputs(spec: ModelSpec, recorded: Mapping[str, Array] | None) -> tu
     )
 
 
+class _BatchDependentError(Exception):
+    """Samples of one batch change each other's answers."""
+
+
 def infer_signature(module: Any, entry: Entry) -> tuple[ModelSignature, TorchRunner]:
     """The full signature and a runner with its output names.
 
     Raises:
-        OptimizerError: SignatureMismatch when the module does not run on its inputs, with or without a batch dimension.
+        OptimizerError: SignatureMismatch when the module does not run on its inputs, with or without a batch dimension,
+            BatchDependent when it takes batches only and mixes their samples, ModelNotDeterministic.
     """
     names = [t.name for t in entry.inputs]
     trial = TorchRunner(module, inputs=names, outputs=entry.outputs)
-    problems = []
+    problems, dependent = [], ""
     for batched in (True, False):
         try:
             outputs = _outputs(trial, entry, batched=batched)
+        except OptimizerError:
+            raise
+        except _BatchDependentError as error:
+            dependent = str(error)
+            continue
         except Exception as error:  # noqa: BLE001 - a wrong shape fails in any way
             problems.append(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
             continue
         signature = ModelSignature(inputs=entry.inputs, outputs=outputs, batched=batched)
         return signature, TorchRunner(module, inputs=names, outputs=[t.name for t in outputs])
+    if dependent:
+        raise OptimizerError(Reason.BATCH_DEPENDENT, dependent)
     shapes = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in entry.inputs)
     raise OptimizerError(
         Reason.SIGNATURE_MISMATCH,
@@ -83,6 +97,8 @@ def _outputs(runner: TorchRunner, entry: Entry, *, batched: bool) -> tuple[Tenso
     if batched:
         if any(value.ndim == 0 or value.shape[0] != 3 for value in first.values()):  # noqa: PLR2004
             raise ValueError("its answers do not have the batch dimension first")
+        if problem := difference(first, _run(runner, entry, batch=3, stretch=0)):
+            raise not_deterministic(problem, random_calls(runner.module))
         _check_rows(runner, entry, first)
     shapes = {name: value.shape for name, value in first.items()}
     if any(-1 in t.shape for t in entry.inputs):
@@ -112,7 +128,11 @@ def _check_rows(runner: TorchRunner, entry: Entry, together: dict[str, Array]) -
             if value.shape != (1, *together[name].shape[1:]):
                 raise ValueError(f"output {name!r} changes its shape with the batch")
             if not np.allclose(value[0], together[name][row], rtol=1e-2, atol=1e-3, equal_nan=True):
-                raise ValueError(f"output {name!r} of one sample depends on the others in its batch")
+                raise _BatchDependentError(
+                    f"output {name!r} of one sample depends on the others in its batch, so requests of different "
+                    "clients would change each other's answers: normalise with stored statistics (model.eval() "
+                    "before you save), not with the batch's own",
+                )
 
 
 def _run(runner: TorchRunner, entry: Entry, *, batch: int | None, stretch: int) -> dict[str, Array]:

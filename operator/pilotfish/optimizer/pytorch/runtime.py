@@ -17,6 +17,11 @@ class TorchRunner:
         self._module, self._inputs, self._outputs, self._by_name = module, list(inputs), list(outputs), by_name
 
     @property
+    def module(self) -> Any:
+        """What answers."""
+        return self._module
+
+    @property
     def runtime(self) -> str:
         """Name and version."""
         return f"torch {torch.__version__}"

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pilotfish.api.optimization import Precision, Tolerance
+from pilotfish.api.optimization import Precision
+from pilotfish.api.tolerance import Tolerance
 from pilotfish.optimizer.tensors import TRITON_TO_NUMPY, Array
 from pilotfish.optimizer.verify import Bounds, bounds_for, check_answers, judge, measure_error
 

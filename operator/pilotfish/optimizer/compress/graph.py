@@ -1,0 +1,74 @@
+"""Reading and writing ONNX graphs for recipes: operators counted, files fused before they are quantized."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+ONE_FILE_LIMIT = 1_800_000_000
+"""Above this a model's tensors go into a second file: protobuf ends at 2 GiB."""
+_LOWEST_OPSET = 13
+_RAISED_OPSET = 17
+_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
+
+
+def operators(path: Path) -> Counter[str]:
+    """How many nodes of each type the main graph has."""
+    return Counter(node.op_type for node in onnx.load(str(path), load_external_data=False).graph.node)
+
+
+def is_quantized(path: Path) -> bool:
+    """Whether somebody has been here before: quantizing twice only adds errors."""
+    found = operators(path)
+    return any(found[op] for op in _QUANTIZED)
+
+
+def is_large(path: Path) -> bool:
+    """Whether a file made of this one needs its tensors beside it."""
+    return sum(p.stat().st_size for p in path.parent.glob(f"{path.name}*")) > ONE_FILE_LIMIT
+
+
+def save_onnx(model: Any, target: Path) -> None:
+    """One file where it fits, else the tensors in `<name>.data` beside it."""
+    if model.ByteSize() < ONE_FILE_LIMIT:
+        onnx.save(model, str(target))
+        return
+    onnx.save(model, str(target), save_as_external_data=True, location=f"{target.name}.data")
+
+
+def prepare(source: Path, target: Path) -> None:
+    """The same model fused, with inferred shapes, a name for every node, and an opset that can say "per channel".
+
+    Without it `quantize_dynamic` fails on what the graph exporter writes, and layers cannot be named.
+    """
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    model = onnx.load(str(source))
+    opset = next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
+    if opset < _LOWEST_OPSET:
+        model = onnx.version_converter.convert_version(model, _RAISED_OPSET)
+    ir_version = model.ir_version
+    del model.graph.value_info[:]  # exporters leave shapes of weights there that the optimizer then transposes
+    save_onnx(model, target)
+    large = is_large(target)
+    quant_pre_process(
+        str(target),
+        str(target),
+        skip_symbolic_shape=True,
+        save_as_external_data=large,
+        all_tensors_to_one_file=True,
+        external_data_location=f"{target.name}.data" if large else None,
+    )
+    fused = onnx.load(str(target))
+    fused.ir_version = max(ir_version, _least_ir(fused))
+    taken = {node.name for node in fused.graph.node}
+    for index, node in enumerate(fused.graph.node):
+        if not node.name:
+            node.name = next(n for n in (f"{node.op_type}_{index}", f"{node.op_type}_{index}_") if n not in taken)
+    save_onnx(fused, target)
+
+
+def _least_ir(model: Any) -> int:
+    """The oldest file format that knows the model's opsets: old servers refuse newer ones."""
+    return int(onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True))
