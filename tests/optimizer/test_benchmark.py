@@ -21,6 +21,7 @@ class Played:
     times: list
     waiting: list = field(default_factory=lambda: [0.0])
     breaks_under_load: bool = False
+    subject: None = None
 
     def __post_init__(self):
         self.waits = cycle(self.waiting)

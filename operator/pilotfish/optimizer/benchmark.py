@@ -15,6 +15,7 @@ from pathlib import Path
 from pilotfish.api.report import Latency, Measurement
 from pilotfish.api.report_sections import Histogram, Load
 from pilotfish.optimizer.progress import Progress
+from pilotfish.optimizer.worker import Subject
 from pilotfish.optimizer.workers import Worker, WorkerError
 
 CONTENDED = 0.08
@@ -44,6 +45,7 @@ class Measured:
     measurements: tuple[Measurement, ...] = ()
     peak_memory_bytes: int = 0
     contended: bool = False
+    subject: Subject | None = None
 
 
 @dataclass(slots=True)
@@ -69,7 +71,10 @@ def benchmark(
             done += 1
             progress.step(done / total, f"round {index + 1}: {name}, batch {batch}")
     loads = _loads(workers, batch=batch_sizes[0], plan=plan)
-    return {name: _summary({b: series[name, b] for b in batch_sizes}, plan, loads[name]) for name in workers}
+    told = {name: _summary({b: series[name, b] for b in batch_sizes}, plan, loads[name]) for name in workers}
+    for name, worker in workers.items():
+        told[name].subject = worker.subject
+    return told
 
 
 def available_threads(asked: int | None) -> int:

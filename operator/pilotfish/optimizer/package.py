@@ -11,6 +11,7 @@ from pilotfish.api.model_config import WARMUP_FOLDER, ServingConfig, render_mode
 from pilotfish.api.report import ArtifactRecord, FileRecord, Manifest, ModelSignature, Report
 from pilotfish.optimizer.digest import folder_digest, hash_folder, total_bytes
 from pilotfish.optimizer.model import Candidate, Samples
+from pilotfish.optimizer.report.views import write_views
 from pilotfish.optimizer.tensors import Array
 
 REPOSITORY = "model_repository"
@@ -85,8 +86,9 @@ def write_golden(packed: Packed, *, samples: Samples, reference: dict[str, Array
 
 
 def finish(packed: Packed, *, report: Report, manifest: Manifest, target: Path) -> None:
-    """Write both documents and rename the folder into place; the manifest is the last file written."""
+    """Write both documents and the views, rename the folder into place; the manifest is the last file written."""
     (packed.folder / REPORT).write_text(report.to_json(indent=2) + "\n")
+    write_views(report, packed.folder)
     (packed.folder / MANIFEST).write_text(manifest.to_json(indent=2) + "\n")
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():

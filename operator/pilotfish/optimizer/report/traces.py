@@ -7,12 +7,13 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pilotfish.api.report import one_line
 from pilotfish.api.report_sections import OperatorTime, Profile, TraceFile
+from pilotfish.optimizer.benchmark import Measured
 from pilotfish.optimizer.digest import copy_hashed
 from pilotfish.optimizer.worker import Subject
 from pilotfish.optimizer.workers import environment_for
@@ -28,6 +29,19 @@ class Asked:
     variant: str
     role: str
     subject: Subject
+
+
+def profile_run(
+    measured: Mapping[str, Measured | None], *, names: Mapping[str, str], batch: int, folder: Path | None
+) -> tuple[Profile, ...]:
+    """Profiles of what was measured, by role; nothing without a folder. What plays both roles is looked at once."""
+    if folder is None:
+        return ()
+    asked: dict[int, Asked] = {}
+    for role, one in measured.items():
+        if one is not None and one.subject is not None:
+            asked.setdefault(id(one), Asked(variant=names[role], role=role, subject=one.subject))
+    return profile_models(tuple(asked.values()), batch=batch, folder=folder)
 
 
 def profile_models(asked: Sequence[Asked], *, batch: int, folder: Path) -> tuple[Profile, ...]:
