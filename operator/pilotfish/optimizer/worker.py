@@ -52,15 +52,15 @@ def load_runner(subject: Subject) -> Runner:
         from pilotfish.optimizer.exports.frame import load_export
 
         return load_export(subject)
+    if subject.kind == "original":
+        from pilotfish.optimizer.load import reload_runner
+
+        return reload_runner(subject)
     from pilotfish.optimizer.pytorch.runtime import TorchScriptRunner, set_threads
 
     set_threads(subject.threads)
-    if subject.kind == "torchscript":
-        names = [t["name"] for t in (subject.source or {})["inputs"]]
-        return TorchScriptRunner(Path(subject.path), inputs=names, outputs=list(subject.outputs))
-    from pilotfish.optimizer.load import reload_runner
-
-    return reload_runner(subject)
+    names = [t["name"] for t in (subject.source or {})["inputs"]]
+    return TorchScriptRunner(Path(subject.path), inputs=names, outputs=list(subject.outputs))
 
 
 def main(load: Callable[[Subject], Runner] = load_runner) -> None:
