@@ -36,8 +36,8 @@ def identify(source: Path, *, work: Path) -> Identified:
     """
     if source.is_dir():
         return _identify_folder(unfold(source, work / "unfolded") if has_layers(source) else source)
-    found = _identify_file(source)
-    if isinstance(found, ModelFormat):
+    found = identify_file(source)
+    if isinstance(found, ModelFormat) and found is not ModelFormat.TORCH_SERVE_ARCHIVE:
         return Identified(format=found, path=source)
     return _identify_folder(unpack(source, work / "unpacked"))
 
@@ -45,6 +45,8 @@ def identify(source: Path, *, work: Path) -> Identified:
 def _identify_folder(folder: Path) -> Identified:
     if (folder / PACK_FILE).is_file():
         return Identified(format=ModelFormat.EXPORTED_PROGRAM, path=folder / _packed_name(folder), pack=folder)
+    if (folder / "MAR-INF" / "MANIFEST.json").is_file():
+        return Identified(format=ModelFormat.TORCH_SERVE_ARCHIVE, path=folder)
     if (folder / "saved_model.pb").is_file():
         return Identified(format=ModelFormat.SAVED_MODEL, path=folder)
     if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
@@ -81,7 +83,7 @@ def _packed_name(folder: Path) -> str:
 
 def _try_file(path: Path) -> ModelFormat | None:
     try:
-        found = _identify_file(path)
+        found = identify_file(path)
     except OptimizerError as error:
         if error.reason is Reason.UNKNOWN_FORMAT:
             return None
@@ -89,11 +91,12 @@ def _try_file(path: Path) -> ModelFormat | None:
     return found if isinstance(found, ModelFormat) else None
 
 
-class _Archive:
+class Archive:
     """A zip or tar that holds something else."""
 
 
-def _identify_file(path: Path) -> ModelFormat | _Archive:
+def identify_file(path: Path) -> ModelFormat | Archive:
+    """What one file is. Raises OptimizerError as `identify` does."""
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
     if not head:
@@ -101,7 +104,7 @@ def _identify_file(path: Path) -> ModelFormat | _Archive:
     if head.startswith(b"PK\x03\x04"):
         return _identify_zip(path)
     if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
-        return _Archive()
+        return Archive()
     return _by_magic(path, head) or _by_structure(path, head)
 
 
@@ -133,13 +136,20 @@ def _by_structure(path: Path, head: bytes) -> ModelFormat:
         return ModelFormat.SAFE_TENSORS
     if looks_like_onnx(path):
         return ModelFormat.ONNX
+    if path.name == "saved_model.pb":
+        raise OptimizerError(
+            Reason.UNKNOWN_FORMAT, "saved_model.pb is a SavedModel without its variables; point spec.model.uri at its folder"
+        )
     if path.suffix.lower() == ".onnx" and starts_like_onnx(path):
         raise OptimizerError(Reason.SOURCE_TRUNCATED, f"{path.name} is an ONNX file cut short; upload it again")
-    known = "ONNX, a folder of pilotfish.pack, .pt2, safetensors, state_dict, TorchScript or a HuggingFace folder"
+    known = (
+        "ONNX, a folder of pilotfish.pack, .pt2, safetensors, state_dict, TorchScript, .mar, Keras, TFLite, "
+        "or a folder of HuggingFace or SavedModel"
+    )
     raise OptimizerError(Reason.UNKNOWN_FORMAT, f"{path.name} is no model format that is known; give {known}")
 
 
-def _identify_zip(path: Path) -> ModelFormat | _Archive:
+def _identify_zip(path: Path) -> ModelFormat | Archive:
     names = check_zip(path)
     tails = {name.split("/", 1)[-1] for name in names}
     if "archive_format" in tails and any(t.startswith("models/") for t in tails):
@@ -158,4 +168,4 @@ def _identify_zip(path: Path) -> ModelFormat | _Archive:
             raise OptimizerError(
                 Reason.UNKNOWN_FORMAT, f"{path.name} is an encrypted zip; upload it without a password"
             )
-    return _Archive()
+    return Archive()

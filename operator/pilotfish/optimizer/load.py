@@ -1,11 +1,13 @@
 """From recognised bytes to a model that answers: what is safe to open, and with what.
 
-torch is imported for torch formats only.
+torch is imported for torch formats only, TensorFlow never: it has a process of its own.
 """
 
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -18,7 +20,10 @@ from pilotfish.optimizer.identify import Identified
 from pilotfish.optimizer.load_onnx import load_onnx, settle_signature
 from pilotfish.optimizer.model import LoadedModel, Runner
 from pilotfish.optimizer.signatures import apply_declared
+from pilotfish.optimizer.tensorflow.process import FORMATS as TENSORFLOW
+from pilotfish.optimizer.tensorflow.process import interpreter
 from pilotfish.optimizer.tensors import TRITON_TO_NUMPY, Array, Arrays, take
+from pilotfish.optimizer.torchserve import open_archive
 from pilotfish.optimizer.worker import Subject
 
 _TORCH = frozenset(
@@ -28,35 +33,63 @@ _TORCH = frozenset(
         ModelFormat.STATE_DICT,
         ModelFormat.SAFE_TENSORS,
         ModelFormat.HUGGING_FACE,
+        ModelFormat.TORCH_SERVE_ARCHIVE,
     }
 )
-_LATER = {
-    ModelFormat.KERAS: "export it with `model.export(path, format='onnx')`",
-    ModelFormat.SAVED_MODEL: "convert it with `python -m tf2onnx.convert --saved-model DIR --output model.onnx`",
-    ModelFormat.TFLITE: "convert it with `python -m tf2onnx.convert --tflite FILE --output model.onnx`",
-    ModelFormat.TORCH_SERVE_ARCHIVE: "save the model inside with pilotfish.pack(model, example_inputs, path)",
+_CODE = {
+    ModelFormat.TORCH_SCRIPT: "TorchScript, which is code",
+    ModelFormat.TORCH_SERVE_ARCHIVE: "a TorchServe archive, which brings code",
+    ModelFormat.SAVED_MODEL: "a SavedModel, whose graph may read and write files and call code",
 }
+_HARMLESS = {
+    ModelFormat.TORCH_SCRIPT: "save the model with pilotfish.pack",
+    ModelFormat.TORCH_SERVE_ARCHIVE: "save the model inside with pilotfish.pack",
+    ModelFormat.SAVED_MODEL: "save the model as .keras or export it as ONNX",
+}
+_REACHING = ("PyFunc", "ReadFile", "WriteFile", "MatchingFiles", "PrintV2", "LoadLibrary")
 
 
 def load_model(
-    found: Identified, spec: ModelSpec, *, threads: int, recorded: Mapping[str, Array] | None
+    found: Identified,
+    spec: ModelSpec,
+    *,
+    threads: int,
+    recorded: Mapping[str, Array] | None,
+    work: Path | None = None,
 ) -> LoadedModel:
     """Open a recognised model under the spec's trust.
 
     `recorded` are samples as they were given, one array per input; their shapes and types help to find the signature.
+    What a conversion writes goes below `work`.
 
     Raises:
-        OptimizerError: UnknownFormat (the spec says another format), UnsupportedFormat, WrongImage (torch is needed and
-            absent), UnsafeModel, ModelInvalid, ArchitectureInvalid, SignatureMissing, SignatureMismatch.
+        OptimizerError: UnknownFormat (the spec says another format), WrongImage (torch or TensorFlow is needed and
+            absent), UnsafeModel, ModelInvalid, ArchitectureInvalid, SignatureMissing, SignatureMismatch,
+            ConversionFailed.
     """
     check_format(found, spec)
+    if found.format is ModelFormat.TORCH_SERVE_ARCHIVE:
+        content = open_archive(found, spec)
+        loaded = load_model(content.found, content.spec, threads=threads, recorded=recorded, work=work)
+        return replace(loaded, format=found.format, notes=(*loaded.notes, content.note))
     if found.format is ModelFormat.ONNX:
-        loaded = load_onnx(found.path, threads=threads)
-        trial = _one_call(loaded, recorded) if recorded else _declared_call(loaded, spec)
-        return apply_declared(settle_signature(loaded, trial=trial), spec)
+        return _settled(load_onnx(found.path, threads=threads), spec, recorded)
+    if found.format in TENSORFLOW:
+        from pilotfish.optimizer.tensorflow.load import convert_original
+
+        converted, runner = convert_original(found, spec, threads=threads, work=work)
+        loaded = _settled(load_onnx(converted, threads=threads), spec, recorded)
+        return replace(
+            loaded, format=found.format, variant=f"original-{found.format.value.lower()}", runner=runner, converted=True
+        )
     from pilotfish.optimizer.pytorch.load import load_torch
 
     return apply_declared(load_torch(found, spec, threads=threads, recorded=recorded), spec)
+
+
+def _settled(loaded: LoadedModel, spec: ModelSpec, recorded: Mapping[str, Array] | None) -> LoadedModel:
+    trial = _one_call(loaded, recorded) if recorded else _declared_call(loaded, spec)
+    return apply_declared(settle_signature(loaded, trial=trial), spec)
 
 
 def check_format(found: Identified, spec: ModelSpec) -> None:
@@ -66,23 +99,33 @@ def check_format(found: Identified, spec: ModelSpec) -> None:
             Reason.UNKNOWN_FORMAT,
             f"{found.path.name} is {found.format.value}, but spec.model.format says {spec.format.value}; drop it",
         )
-    if remedy := _LATER.get(found.format):
-        raise OptimizerError(
-            Reason.UNSUPPORTED_FORMAT,
-            f"{found.path.name} is {found.format.value}, which this version cannot convert; {remedy}",
-        )
-    if found.format is ModelFormat.TORCH_SCRIPT and spec.trust is not Trust.EXECUTABLE:
+    if found.format in _CODE and spec.trust is not Trust.EXECUTABLE:
         raise OptimizerError(
             Reason.UNSAFE_MODEL,
-            f"{found.path.name} is TorchScript, which is code; set spec.model.trust: Executable if you trust it, "
-            "or save the model with pilotfish.pack",
+            f"{found.path.name} is {_CODE[found.format]}{_notable(found)}; "
+            f"set spec.model.trust: Executable if you trust it, or {_HARMLESS[found.format]}",
         )
     if found.format in _TORCH and importlib.util.find_spec("torch") is None:
-        raise OptimizerError(
-            Reason.WRONG_IMAGE,
-            f"{found.path.name} is {found.format.value} and needs PyTorch, which this image has not; "
-            f"set spec.model.format: {found.format.value} so that the optimizer-torch image is used",
-        )
+        raise _wrong_image(found, "PyTorch", "optimizer-torch")
+    if found.format in TENSORFLOW and interpreter() is None:
+        raise _wrong_image(found, "TensorFlow", "optimizer-tf")
+
+
+def _wrong_image(found: Identified, library: str, image: str) -> OptimizerError:
+    return OptimizerError(
+        Reason.WRONG_IMAGE,
+        f"{found.path.name} is {found.format.value} and needs {library}, which this image has not; "
+        f"set spec.model.format: {found.format.value} so that the {image} image is used",
+    )
+
+
+def _notable(found: Identified) -> str:
+    """Which operators of a SavedModel's graph reach outside, from its bytes alone."""
+    if found.format is not ModelFormat.SAVED_MODEL:
+        return ""
+    graph = (found.path / "saved_model.pb").read_bytes()
+    names = [name for name in _REACHING if name.encode() in graph]
+    return f" (this one names {', '.join(names)})" if names else ""
 
 
 def reload_runner(subject: Subject) -> Runner:
@@ -93,6 +136,13 @@ def reload_runner(subject: Subject) -> Runner:
         format=next(f for f in ModelFormat if f.value == source["format"]), path=Path(subject.path), pack=pack
     )
     spec = ModelSpec.model_validate(source["spec"])
+    if found.format in TENSORFLOW:  # this worker runs in a Python that has it: nothing between the model and the clock
+        from pilotfish.optimizer.tensorflow.load import open_here
+
+        return cast("Runner", open_here(found, spec, threads=subject.threads))
+    from pilotfish.optimizer.pytorch.runtime import set_threads
+
+    set_threads(subject.threads)
     return load_model(found, spec, threads=subject.threads, recorded=load_file(subject.inputs)).runner
 
 

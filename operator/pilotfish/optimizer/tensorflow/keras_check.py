@@ -1,0 +1,127 @@
+"""Whether a Keras file is data alone. Reads its JSON and its HDF5 tables without Keras; names and links are not trusted.
+
+Keras' own safe mode stands behind this: the list here is shorter than what Keras would build.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.optimizer.archives import MAX_BYTES, MAX_RATIO
+from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.progress import size_text
+
+_CODE = frozenset({"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
+_MODULES = (
+    "keras", "keras.activations", "keras.constraints", "keras.dtype_policies", "keras.initializers", "keras.layers",
+    "keras.losses", "keras.metrics", "keras.models", "keras.optimizers", "keras.quantizers", "keras.regularizers",
+    "keras.src", "builtins",
+)  # fmt: skip
+_FILES = frozenset({"vocabulary", "filepath", "file_path", "vocabulary_file"})
+_SMALL = 64 * 1024**2
+
+
+def check_keras(path: Path) -> None:
+    """Refuse a `.keras` or `.h5` that would run code, read another file or grow out of proportion.
+
+    Raises:
+        OptimizerError: UnsafeModel, ModelInvalid (no model in it, or damaged).
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            _check_zip(path)
+        else:
+            with h5py.File(path, "r") as file:
+                check_tables(path, file, size=path.stat().st_size)
+                _check_config(path, _legacy_config(path, file))
+    except OptimizerError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # RecursionError is a RuntimeError
+        raise OptimizerError(
+            Reason.MODEL_INVALID, f"{path.name} cannot be read as a Keras model ({error}); save it again"
+        ) from error
+
+
+def _check_zip(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        _check_config(path, json.loads(archive.read("config.json")))
+        for info in archive.infolist():
+            if info.filename.endswith((".h5", ".hdf5")):
+                with archive.open(info) as stream, h5py.File(stream, "r") as file:
+                    check_tables(path, file, size=info.file_size)
+
+
+def _legacy_config(path: Path, file: Any) -> Any:
+    text = file.attrs.get("model_config")
+    if text is None:
+        raise OptimizerError(
+            Reason.MODEL_INVALID,
+            f"{path.name} is HDF5 without a Keras model: weights alone, or something else; "
+            "save the whole model with model.save('model.keras')",
+        )
+    return json.loads(text)
+
+
+def check_tables(path: Path, file: Any, *, size: int) -> None:
+    """Every link is a plain one, every table lies in this file, and together they are not a bomb."""
+    total, groups, seen = 0, [file], set()
+    while groups:
+        group = groups.pop()
+        for name in group:
+            link = group.get(name, getlink=True)
+            if isinstance(link, (h5py.ExternalLink, h5py.SoftLink)):
+                raise _unsafe(path, f"links {name!r} to {getattr(link, 'filename', link.path)!r}", "save the model again")
+            item = group[name]
+            where = h5py.h5o.get_info(item.id).addr
+            if where in seen:  # two names of one object, or a circle
+                continue
+            seen.add(where)
+            if isinstance(item, h5py.Group):
+                groups.append(item)
+            elif isinstance(item, h5py.Dataset):
+                if item.external or item.is_virtual:
+                    raise _unsafe(path, f"keeps {name!r} in another file", "save the model in one file")
+                total += item.nbytes
+    if total > MAX_BYTES or total > max(size * MAX_RATIO, _SMALL):
+        raise _unsafe(path, f"({size_text(size)}) would grow to {size_text(total)}", "save it without compression")
+
+
+def _check_config(path: Path, config: Any) -> None:
+    for item in _dicts(config):
+        kind, module = item.get("class_name"), item.get("module")
+        if isinstance(kind, str) and kind in _CODE:
+            raise _unsafe(path, f"holds a {kind} layer" if kind != "__lambda__" else "holds a Python lambda", _TRUST)
+        if "class_name" in item and isinstance(module, str) and not _is_keras(module):
+            raise _unsafe(path, f"builds {module}.{kind}, which is no part of Keras", _TRUST)
+        for key in sorted(_FILES & item.keys()):
+            if isinstance(item[key], str) and item[key]:
+                raise _unsafe(path, f"reads the file {item[key]!r} when it is opened", "put the words into the layer")
+
+
+_TRUST = (
+    "set spec.model.trust: Executable if you trust whoever wrote it, or write that part with Keras operations or as ONNX"
+)
+
+
+def _is_keras(module: str) -> bool:
+    return module in _MODULES or module.startswith(("keras.src.", "keras.layers.", "keras.models."))
+
+
+def _dicts(value: Any) -> Iterator[dict[str, Any]]:
+    stack = [value]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, dict):
+            yield top
+            stack.extend(top.values())
+        elif isinstance(top, list):
+            stack.extend(top)
+
+
+def _unsafe(path: Path, what: str, remedy: str) -> OptimizerError:
+    return OptimizerError(Reason.UNSAFE_MODEL, f"{path.name} {what}; {remedy}")
