@@ -16,6 +16,7 @@ MOST_BARS = 20
 ROW, BAR = 24, 16
 NAME_WIDTH = 240
 STRIP = 52
+RADIUS = 12
 
 Ticks = tuple[tuple[float, str], ...]
 
@@ -90,8 +91,8 @@ def speed_against_error(report: Report) -> Plot | None:
     known = [(i, c) for i, c in enumerate(report.candidates, 1) if c.error is not None]
     if not known:
         return None
-    errors = [max(c.error.max_rel, 1e-9) for _, c in known if c.error]
-    x = logarithmic(errors, start=LEFT, end=WIDTH - RIGHT)
+    errors = [c.error.max_rel for _, c in known if c.error]
+    x = logarithmic([*errors, _floor(errors)], start=LEFT + RADIUS, end=WIDTH - RIGHT - RADIUS)
     y = linear([1.0, *(c.speedup or 0.0 for _, c in known)], start=HEIGHT - BOTTOM, end=TOP)
     return Plot(
         name="speed-error",
@@ -109,12 +110,18 @@ def _candidate(index: int, one: CandidateReport, x: Scale, y: Scale, *, winner: 
     error = one.error.max_rel if one.error else 0.0
     speed = "not measured" if one.speedup is None else f"{short(one.speedup)} times as fast"
     return Mark(
-        x=x.at(max(error, 1e-9)),
+        x=x.at(error),
         y=y.at(one.speedup or 0.0),
         kind="winner" if one.variant == winner else one.verdict.value.lower(),
         text=str(index),
         tip=f"{one.variant}: {one.verdict.value}, relative error {short(error)}, {speed}",
     )
+
+
+def _floor(errors: list[float]) -> float:
+    """Where an error of zero stands on a logarithmic axis: left of all others."""
+    positive = [e for e in errors if e > 0]
+    return min(positive, default=1e-6) / (3 if len(positive) < len(errors) else 1)
 
 
 def latencies(report: Report) -> Plot | None:
@@ -288,7 +295,7 @@ def bars_plot(rows: Sequence[tuple[str, float, str, int]], *, name: str, title: 
         )
         for i, (label, value, text, colour) in enumerate(rows)
     )
-    height = TOP + ROW * len(rows) + BOTTOM
+    height = TOP + ROW * len(rows)
     return Plot(name=name, title=title, description=description, bars=bars, height=height, left=NAME_WIDTH)
 
 

@@ -50,7 +50,7 @@ def _write_candidate(writer: SummaryWriter, one: CandidateReport) -> None:
     for name, value in known.items():
         writer.add_scalar(name, value, 0)
     for rank, layer in enumerate(one.layers):
-        writer.add_scalar("error/by layer, worst first", layer.error, rank)
+        writer.add_scalar("error/by_layer_worst_first", layer.error, rank)
     settings = {
         "variant": one.variant,
         "format": one.format.value,
@@ -63,24 +63,24 @@ def _write_candidate(writer: SummaryWriter, one: CandidateReport) -> None:
 
 def _write_measurement(writer: SummaryWriter, one: Measurement) -> None:
     """Figures by batch size; rounds by their number."""
-    writer.add_scalar("latency ms/median", one.latency_ms.median, one.batch)
-    writer.add_scalar("latency ms/p95", one.latency_ms.p95, one.batch)
+    writer.add_scalar("latency_ms/median", one.latency_ms.median, one.batch)
+    writer.add_scalar("latency_ms/p95", one.latency_ms.p95, one.batch)
     if one.latency_ms.p99 is not None:
-        writer.add_scalar("latency ms/p99", one.latency_ms.p99, one.batch)
-    writer.add_scalar("samples per second", one.throughput, one.batch)
+        writer.add_scalar("latency_ms/p99", one.latency_ms.p99, one.batch)
+    writer.add_scalar("samples_per_second", one.throughput, one.batch)
     for index, median in enumerate(one.rounds):
-        writer.add_scalar(f"rounds ms/batch {one.batch}", median, index)
+        writer.add_scalar(f"rounds_ms/batch_{one.batch}", median, index)
     for load in one.loads:
-        writer.add_scalar(f"samples per second by callers/batch {one.batch}", load.throughput, load.concurrency)
+        writer.add_scalar(f"samples_per_second_by_callers/batch_{one.batch}", load.throughput, load.concurrency)
 
 
 def _write_training(writer: SummaryWriter, stage: TrainingStage) -> None:
     for epoch in stage.epochs:
         figures = {
             "loss": epoch.loss,
-            "validation loss": epoch.validation_loss,
+            "validation_loss": epoch.validation_loss,
             stage.metric or "metric": epoch.metric,
-            "learning rate": epoch.learning_rate,
+            "learning_rate": epoch.learning_rate,
         }
         for name, value in figures.items():
             if value is not None:
