@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pilotfish.resources.triton_flags import TritonDrain, TritonPorts, triton_arguments
+from pilotfish.resources.triton_flags import TritonDrain, TritonPorts, triton_arguments, tuning_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = ROOT / "images" / "triton-cpu" / "backends"
@@ -167,6 +167,8 @@ class TritonServer:
     flavour: Flavour = Flavour.ONNX
     drain: TritonDrain = field(default_factory=lambda: TritonDrain(exit_timeout_seconds=3))
     exit_on_error: bool = True
+    controlled: bool = False
+    """Loads what it is told to over gRPC, as the server that tuning measures."""
     extra: tuple[str, ...] = ()
     ports: TritonPorts = field(init=False)
     process: subprocess.Popen[bytes] = field(init=False)
@@ -176,6 +178,7 @@ class TritonServer:
         self.scratch.mkdir(parents=True, exist_ok=True)
         installation = install(self.flavour)
         self.ports = TritonPorts(http=free_port(), grpc=free_port(), metrics=free_port())
+        backends = str(make_backends(installation, self.scratch / "backends"))
         arguments = triton_arguments(
             VERSION,
             model_repository=str(self.repository),
@@ -183,8 +186,12 @@ class TritonServer:
             address="127.0.0.1",
             ports=self.ports,
             drain=self.drain,
-            backend_directory=str(make_backends(installation, self.scratch / "backends")),
+            backend_directory=backends,
         )
+        if self.controlled:
+            arguments = tuning_arguments(
+                VERSION, model_repository=str(self.repository), port=self.ports.grpc, backend_directory=backends
+            )
         if not self.exit_on_error:
             arguments = tuple(a.replace("--exit-on-error=true", "--exit-on-error=false") for a in arguments)
         region = f"--backend-config=python,shm-region-prefix-name={self._region}"
