@@ -9,15 +9,17 @@ import yaml
 from pydantic import ValidationError
 
 from pilotfish.api.job_input import JobInput, JobServing
+from pilotfish.api.job_sources import lesson_sources
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.api.report import TerminationMessage
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.optimizer.benchmark import BenchmarkPlan
 from pilotfish.optimizer.errors import OptimizerError
-from pilotfish.optimizer.fetch import Limits, fetch
+from pilotfish.optimizer.fetch import Fetched, Limits, fetch
 from pilotfish.optimizer.open_remote import Places, open_remote
 from pilotfish.optimizer.pipeline import Run, optimize
-from pilotfish.optimizer.progress import FETCH_STAGES, Progress
+from pilotfish.optimizer.progress import Progress, fetch_stages, optimize_stages
+from pilotfish.optimizer.retraining import Lessons
 
 
 def run_local(manifest: Path, out: Path, *, plan: BenchmarkPlan | None = None) -> TerminationMessage:
@@ -31,30 +33,29 @@ def run_local(manifest: Path, out: Path, *, plan: BenchmarkPlan | None = None) -
     document = _read(manifest)
     spec = _spec(document)
     name = str(document.get("metadata", {}).get("name") or manifest.stem)
-    uri = _resolve(spec.model.uri, manifest.parent)
-    progress = Progress(FETCH_STAGES)
-    with progress.stage("fetch", uri):
-        source = fetch(
-            lambda: open_remote(uri, Places()),
-            uri=uri,
-            store=out,
-            digest=spec.model.digest,
-            limits=Limits(),
-            progress=progress,
-        )
+    progress = Progress(fetch_stages(spec.optimization))
+
+    def bring(stage: str, uri: str, store: Path, *, digest: str | None = None) -> Fetched:
+        where = _resolve(uri, manifest.parent)
+        with progress.stage(stage, where):
+            return fetch(
+                lambda: open_remote(where, Places()),
+                uri=where,
+                store=store,
+                digest=digest,
+                limits=Limits(),
+                progress=progress,
+            )
+
+    source = bring("fetch", spec.model.uri, out, digest=spec.model.digest)
     with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder:
         samples = None
         if spec.model.samples is not None:
-            with progress.stage("samples", spec.model.samples.uri):
-                where = _resolve(spec.model.samples.uri, manifest.parent)
-                samples = fetch(
-                    lambda: open_remote(where, Places()),
-                    uri=where,
-                    store=Path(folder) / "samples",
-                    digest=None,
-                    limits=Limits(),
-                    progress=progress,
-                ).entry
+            samples = bring("samples", spec.model.samples.uri, Path(folder) / "samples").entry
+        lessons = {
+            lesson.name: bring(lesson.name, lesson.uri, Path(folder) / lesson.name)
+            for lesson in lesson_sources(spec.optimization)
+        }
         job = JobInput(
             name=name,
             revision="local",
@@ -71,6 +72,8 @@ def run_local(manifest: Path, out: Path, *, plan: BenchmarkPlan | None = None) -
                 store=out,
                 work=Path(folder) / "work",
                 plan=plan or BenchmarkPlan(),
+                progress=Progress(optimize_stages(spec.optimization)),
+                lessons=Lessons(data=lessons.get("training"), teacher=lessons.get("teacher")),
             )
         )
 

@@ -1,4 +1,4 @@
-"""The run inside the Job: load → samples → convert → verify → benchmark → select → package, and the message about it.
+"""The run inside the Job: load → train → samples → convert → verify → benchmark → select → package, and its message.
 
 A recipe whose artifact is complete returns at once; anything that broke off starts over in fresh temporary folders.
 """
@@ -22,6 +22,7 @@ from pilotfish.api.report import (
 from pilotfish.api.report_sections import TaskMetric
 from pilotfish.optimizer.benchmark import BenchmarkPlan, Measured, available_threads, benchmark
 from pilotfish.optimizer.candidates import Workshop, build_candidates
+from pilotfish.optimizer.checkpoints import Checkpoints
 from pilotfish.optimizer.environment import describe_environment
 from pilotfish.optimizer.errors import OptimizerError, from_os_error
 from pilotfish.optimizer.fetch import Fetched
@@ -34,6 +35,7 @@ from pilotfish.optimizer.progress import OPTIMIZE_STAGES, Progress
 from pilotfish.optimizer.prove import Proof, Prover
 from pilotfish.optimizer.reference import ask_original
 from pilotfish.optimizer.report.traces import profile_run
+from pilotfish.optimizer.retraining import Lessons, Schooling, Trained, check_trainable, train
 from pilotfish.optimizer.retreat import retreat
 from pilotfish.optimizer.samples import check_samples, generate_samples, read_samples
 from pilotfish.optimizer.select import select
@@ -56,6 +58,7 @@ class Run:
     work: Path
     plan: BenchmarkPlan = field(default_factory=BenchmarkPlan)
     progress: Progress = field(default_factory=lambda: Progress(OPTIMIZE_STAGES))
+    lessons: Lessons = field(default_factory=Lessons)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,7 @@ class _Prepared:
 
     found: Identified
     model: LoadedModel
+    trained: Trained
     samples: Samples
     reference: dict[str, Array]
     task: Task | None
@@ -105,10 +109,26 @@ def _prepare(run: Run) -> _Prepared:
     spec, threads = run.job.model, available_threads(run.job.serving.cpu_threads)
     with run.progress.stage("load", f"reading {run.source.entry.name}"):
         found = identify(run.source.entry, work=run.work)
+        check_trainable(found, run.job)
         recorded = read_samples(run.samples) if run.samples else None
-        model = load_model(found, spec, threads=threads, recorded=recorded)
+        model = load_model(found, spec, threads=threads, recorded=recorded, work=run.work)
         if recorded is None and model.packed_samples:
             recorded = dict(model.packed_samples)
+    trained = train(
+        Schooling(
+            job=run.job,
+            found=found,
+            source=run.source,
+            recorded=recorded,
+            lessons=run.lessons,
+            threads=threads,
+            store=run.store,
+            work=run.work,
+            progress=run.progress,
+        ),
+        model,
+    )
+    model = trained.model
     with run.progress.stage("samples", "recorded" if recorded else "generated from the signature, seeded"):
         if recorded is not None:
             samples = check_samples(recorded, model.signature, where="the samples")
@@ -123,6 +143,7 @@ def _prepare(run: Run) -> _Prepared:
     return _Prepared(
         found=found,
         model=model,
+        trained=trained,
         samples=samples,
         reference=reference,
         task=task,
@@ -251,8 +272,9 @@ def _package(
         why=why,
         artifact=packed.record,
         files=packed.files,
-        notes=(*ready.model.notes, *chosen.notes),
+        notes=(*ready.model.notes, *ready.trained.notes, *chosen.notes),
         stages=tuple(run.progress.timings),
+        training=ready.trained.stages,
         profile=profile,
         metric=TaskMetric(name=task.metric.value, reference=round(task.reference, 6)) if task else None,
     )
@@ -268,4 +290,5 @@ def _package(
     )
     finish(packed, report=report, manifest=manifest, target=run.store / "artifacts" / job.recipe_key)
     shutil.rmtree(run.work / "candidates", ignore_errors=True)
+    Checkpoints(run.store, job.recipe_key).discard()
     return message

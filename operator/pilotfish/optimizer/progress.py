@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from pilotfish.api.job_sources import lesson_sources
+from pilotfish.api.optimization import OptimizationSpec
 from pilotfish.api.report import StageTiming
 
 OPTIMIZE_STAGES = {"load": 10, "samples": 3, "convert": 25, "verify": 12, "benchmark": 40, "package": 10}
+_TRAINING, _LESSON = 60, 45
 FETCH_STAGES = {"fetch": 90, "samples": 10}
 REFRESH_STAGES = {"refresh": 100}
 VERIFY_STAGES = {"golden": 5, "wait": 25, "verify": 70}
@@ -60,6 +63,20 @@ class Progress:
         left = f"about {clock_text(elapsed * (100 - percent) / percent)} left" if percent >= 10 else "estimating"  # noqa: PLR2004
         text = f"{percent:3.0f} %  {self._stage:<9}  {what}  ({clock_text(elapsed)} elapsed, {left})"
         print(text, file=self.out or sys.stdout, flush=True)
+
+
+def optimize_stages(optimization: OptimizationSpec) -> dict[str, int]:
+    """The stages of a run with the training that is asked for, which takes longest."""
+    asked = {"fineTune": optimization.fine_tune, "prune": optimization.prune, "distill": optimization.distill}
+    training = {name: _TRAINING for name, stage in asked.items() if stage is not None}
+    first, *rest = OPTIMIZE_STAGES.items()
+    return dict([first, *training.items(), *rest])
+
+
+def fetch_stages(optimization: OptimizationSpec) -> dict[str, int]:
+    """The stages of the container that fetches, with what training needs."""
+    further = {lesson.name: _LESSON for lesson in lesson_sources(optimization)}
+    return FETCH_STAGES | further
 
 
 def clock_text(seconds: float) -> str:

@@ -45,7 +45,9 @@ def read_samples(path: Path) -> dict[str, Array]:
         raise _invalid(f"{path.name} is no readable .npz or .safetensors file ({error}); write it again") from error
 
 
-def check_samples(arrays: Mapping[str, Array], signature: ModelSignature, *, where: str) -> Samples:
+def check_samples(
+    arrays: Mapping[str, Array], signature: ModelSignature, *, where: str, most: int | None = MAX_SAMPLES
+) -> Samples:
     """The arrays as a golden set of at most 256 samples; raises SamplesInvalid with the array that does not fit."""
     names = [t.name for t in signature.inputs]
     extra = sorted(set(arrays) - {*names, _LABELS})
@@ -61,8 +63,8 @@ def check_samples(arrays: Mapping[str, Array], signature: ModelSignature, *, whe
             f"{where} differ in their number of samples ({sizes}); every array's first dimension is the sample"
         )
     labels = arrays.get(_LABELS)
-    kept = {name: array[:MAX_SAMPLES] for name, array in inputs.items()}
-    return Samples(inputs=kept, labels=None if labels is None else labels[:MAX_SAMPLES], given=True, seed=SEED)
+    kept = {name: array[:most] for name, array in inputs.items()}
+    return Samples(inputs=kept, labels=None if labels is None else labels[:most], given=True, seed=SEED)
 
 
 def _fit(array: Array, spec: TensorSpec, where: str) -> Array:

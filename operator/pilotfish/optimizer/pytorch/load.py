@@ -5,15 +5,17 @@ import pickle
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pilotfish.api.model import ModelFormat, ModelSpec, Trust
+from pilotfish.api.model import Architecture, ModelFormat, ModelSpec, Trust
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.api.report import TensorSpec
 from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.generate import SEED
 from pilotfish.optimizer.identify import PACK_FILE, Identified
 from pilotfish.optimizer.model import LoadedModel
 from pilotfish.optimizer.pt2_scan import write_clean
@@ -25,6 +27,9 @@ from pilotfish.optimizer.pytorch.runtime import load_torchscript
 from pilotfish.optimizer.tensors import Array, triton_dtype
 
 Recorded = Mapping[str, Array] | None
+_HAND_OVER = (
+    "save model.state_dict() and name its code in spec.model.architecture (factory or file), or use pilotfish.pack"
+)
 
 
 def load_torch(found: Identified, spec: ModelSpec, *, threads: int, recorded: Recorded) -> LoadedModel:
@@ -170,29 +175,61 @@ def _weights(found: Identified, spec: ModelSpec, recorded: Recorded) -> LoadedMo
         raise OptimizerError(
             Reason.ARCHITECTURE_INVALID,
             f"{found.path.name} holds weights only; name their model in spec.model.architecture.factory "
-            "(for instance torchvision.models.resnet18), or save the model with pilotfish.pack",
+            "(for instance torchvision.models.resnet18) or its code in architecture.file, or use pilotfish.pack",
         )
     inputs = declared_inputs(spec, recorded)
     state = _read_weights(found, trusted=spec.trust is Trust.EXECUTABLE)
-    module = build(spec.architecture)
+    torch.manual_seed(SEED)  # for parameters that start anew
+    module = _build(found, spec.architecture, trusted=spec.trust is Trust.EXECUTABLE)
+    code = spec.architecture.file or spec.architecture.factory
+    fresh = _fresh(module, spec.architecture)
+    state = {name: value for name, value in state.items() if name not in fresh}
     try:
         missing, unexpected = module.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise OptimizerError(
             Reason.ARCHITECTURE_INVALID,
-            f"{found.path.name} does not fit {spec.architecture.factory}: {str(error).splitlines()[-1].strip()}; "
-            "correct factory or arguments",
+            f"{found.path.name} does not fit {code}: {str(error).splitlines()[-1].strip()}; "
+            "correct architecture and its arguments",
         ) from error
+    missing = [name for name in missing if name not in fresh]
     if missing or unexpected:
         which = f"lack {missing[0]!r}" if missing else f"hold {unexpected[0]!r}, which it does not know"
         raise OptimizerError(
             Reason.ARCHITECTURE_INVALID,
-            f"{found.path.name} does not fit {spec.architecture.factory}: the weights {which} "
-            f"({len(missing)} missing, {len(unexpected)} unknown); correct factory or arguments",
+            f"{found.path.name} does not fit {code}: the weights {which} "
+            f"({len(missing)} missing, {len(unexpected)} unknown); correct architecture and its arguments",
         )
     return _finish(
         found, module, Entry(inputs=inputs, outputs=_output_names(spec), bounds=_embedding_bounds(module, inputs))
     )
+
+
+def _build(found: Identified, architecture: Architecture, *, trusted: bool) -> Any:
+    if architecture.file is None:
+        return build(architecture)
+    if not trusted:
+        raise OptimizerError(
+            Reason.UNSAFE_MODEL,
+            f"architecture.file {architecture.file} is code; set spec.model.trust: Executable if you trust it, "
+            "or use a factory",
+        )
+    from pilotfish.optimizer.pytorch.user_code import build_from_file
+
+    return build_from_file(architecture, found.path.parent)
+
+
+def _fresh(module: Any, architecture: Architecture) -> frozenset[str]:
+    """Names of parameters and buffers that are not taken from the file."""
+    names = list(module.state_dict())
+    for pattern in architecture.fresh:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise OptimizerError(
+                Reason.ARCHITECTURE_INVALID,
+                f"architecture.fresh names {pattern!r}, but no parameter of {architecture.factory} is called so; "
+                f"they are like {', '.join(names[:3])}",
+            )
+    return frozenset(name for name in names if any(fnmatchcase(name, pattern) for pattern in architecture.fresh))
 
 
 def _read_weights(found: Identified, *, trusted: bool) -> dict[str, Any]:
@@ -207,6 +244,10 @@ def _read_weights(found: Identified, *, trusted: bool) -> dict[str, Any]:
             ) from error
     try:
         state = torch.load(found.path, map_location="cpu", weights_only=not trusted)
+    except (AttributeError, ImportError) as error:  # a trusted pickle whose classes are not here
+        raise OptimizerError(
+            Reason.MODEL_INVALID, f"{found.path.name} is a pickle of objects ({_line(error)}); {_HAND_OVER}"
+        ) from error
     except pickle.UnpicklingError as error:
         raise OptimizerError(
             Reason.UNSAFE_MODEL,
@@ -222,7 +263,11 @@ def _read_weights(found: Identified, *, trusted: bool) -> dict[str, Any]:
 
 def _plain_state(found: Identified, state: Any) -> dict[str, Any]:
     if isinstance(state, torch.nn.Module):
-        state = state.state_dict()
+        raise OptimizerError(
+            Reason.MODEL_INVALID,
+            f"{found.path.name} is a pickled {type(state).__name__}, bound to the code and the versions of whoever "
+            f"saved it; {_HAND_OVER}",
+        )
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
@@ -258,6 +303,11 @@ class _KeywordModel(torch.nn.Module):  # type: ignore[misc]
         self.model = model
         self._names = names
         self._fixed = {"return_dict": True} | ({"use_cache": False} if hasattr(model.config, "use_cache") else {})
+
+    @property
+    def inner(self) -> Any:
+        """The module that came in the folder."""
+        return self.model
 
     def forward(self, *tensors: Any) -> Any:
         """One tensor or a tuple."""

@@ -18,6 +18,11 @@ class Positional(torch.nn.Module):  # type: ignore[misc]
         self.module = module
         self._names, self._positional = inputs, positional
 
+    @property
+    def inner(self) -> Any:
+        """The module that came in the file."""
+        return self.module
+
     def forward(self, *tensors: Any) -> Any:
         """Pass the first ones by position and the rest by name; one tensor or a tuple comes back."""
         split = self._positional

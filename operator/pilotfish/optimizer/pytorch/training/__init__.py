@@ -1,0 +1,1 @@
+"""Training before conversion: fine-tuning, pruning, distillation. Needs torch."""
