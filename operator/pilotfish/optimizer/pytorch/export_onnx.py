@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 
 from pilotfish.api.report import ModelSignature
@@ -16,6 +17,7 @@ from pilotfish.optimizer.model import LoadedModel, Samples
 from pilotfish.optimizer.onnx_runtime import OnnxRunner
 from pilotfish.optimizer.pytorch.program import export_program
 from pilotfish.optimizer.pytorch.runtime import to_tensor
+from pilotfish.optimizer.recurrent import simplify_recurrent
 from pilotfish.optimizer.tensors import Array
 from pilotfish.optimizer.worker import feed
 
@@ -37,12 +39,21 @@ def export_onnx(model: LoadedModel, samples: Samples, target: Path, *, max_batch
         try:
             with _quiet():
                 way(model, _example(model, samples), target)
+            _simplify(target)
             check_written(target, model.signature, samples, max_batch=max_batch)
         except Exception as error:  # noqa: BLE001 - the next exporter may manage what this one cannot
             problems.append(f"{way.__name__.removeprefix('_export_')} exporter: {_first_line(error)}")
             continue
         return tuple(f"ONNX by the {way.__name__.removeprefix('_export_')} exporter; {p}" for p in problems)
     raise ValueError("; ".join(problems))
+
+
+def _simplify(path: Path) -> None:
+    """Rewrite the file where something in it is done for nothing. Weights in files of their own stay as they are."""
+    model = onnx.load(str(path), load_external_data=False)
+    external = any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
+    if not external and simplify_recurrent(model):
+        onnx.save(model, str(path))
 
 
 def check_written(path: Path, signature: ModelSignature, samples: Samples, *, max_batch: int) -> None:
