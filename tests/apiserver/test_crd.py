@@ -156,10 +156,16 @@ def test_ten_lines_show_every_default(objects):
     }
 
 
+def _in_bucket(uri):
+    return {"storage": {"kind": "Bucket", "bucket": {"uri": uri}}}
+
+
 @pytest.mark.parametrize(
     ("before", "after", "says"),
     [
         ({}, {"storage.kind": "Bucket", "storage.bucket": {"uri": "s3://a/b"}}, "leave storage.kind as it is"),
+        (_in_bucket("s3://a/b"), _in_bucket("s3://a/c"), "leave bucket.uri as it is"),
+        (_in_bucket("s3://a/b"), {}, "leave storage.kind as it is"),
         ({}, {"storage.className": "fast"}, "leave className as it is"),
         ({"storage.className": "fast"}, {}, "leave className as it is"),
         ({}, {"storage.accessMode": "ReadWriteMany"}, "leave accessMode as it is"),

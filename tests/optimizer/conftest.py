@@ -15,6 +15,7 @@ from pilotfish.api.termination import decode_termination_message
 from pilotfish.optimizer import job as job_module
 from pilotfish.optimizer.benchmark import BenchmarkPlan
 from pilotfish.optimizer.local import run_local
+from support.onnx_models import save_mlp
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -70,7 +71,7 @@ class Pod:
         log = self.folder / "termination-log"
         folders = {"store": self.store, "work": self.work, "source": self.source, "config": self.config}
         folders["samples"] = self.folder / "samples"  # mounted only when they lie in another claim
-        folders |= {"models": self.models, "run": self.run, "termination-log": log}
+        folders |= {"models": self.models, "run": self.run, "order": self.order, "termination-log": log}
         code = job_module.main([name, *(f"--{key}={value}" for key, value in folders.items())])
         assert len(log.read_bytes()) <= 4096
         return code, decode_termination_message(log.read_text())
@@ -85,3 +86,17 @@ def local(tmp_path: Path) -> Local:
 def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pod:
     monkeypatch.setattr("pilotfish.optimizer.pipeline.BenchmarkPlan", lambda: QUICK)
     return Pod(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of a real run on a small ONNX model, in the store of its claim. Read-only."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setattr("pilotfish.optimizer.pipeline.BenchmarkPlan", lambda: QUICK)
+        pod = Pod(tmp_path_factory.mktemp("made"), environment)
+        save_mlp(pod.source / "model.onnx")
+        pod.job({"uri": "pvc://claim/model.onnx"})
+        assert pod.command("fetch")[0] == 0
+        code, told = pod.command("optimize")
+        assert code == 0, told.message
+        return pod.store / told.artifact.path

@@ -34,6 +34,10 @@ CREDENTIALS = "credentials"
 """Folder in RUN_MOUNT: files of the Secret that opens the model's source."""
 SAMPLES_CREDENTIALS = "samples-credentials"
 """The same for the samples' source."""
+STORE_CREDENTIALS = "store-credentials"
+"""The same for the bucket that keeps artifacts. Never where a model is opened."""
+ORDER_MOUNT = "/order"
+"""What `fetch` found and `publish` must know, out of reach of the container that opens the model."""
 TERMINATION_LOG = "/dev/termination-log"
 
 SHADOW_DRAIN_SECONDS = 20
@@ -60,8 +64,17 @@ class JobServing(WireModel):
     tuning: JobTuning | None = Field(default=None, description="Null: the settings are not measured.")
 
 
+class BucketPlace(WireModel):
+    """A bucket that keeps artifacts, and the ModelDeployment that refers to some of them."""
+
+    uri: str
+    namespace: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,252}$")
+    uid: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$", description="Names are used again, uids never.")
+
+
 class JobInput(WireModel):
-    """PILOTFISH_JOB: the whole input of `fetch` and `optimize`."""
+    """PILOTFISH_JOB: the whole input of `fetch`, `optimize` and `publish`."""
 
     name: str
     revision: str
@@ -69,6 +82,10 @@ class JobInput(WireModel):
     model: ModelSpec
     optimization: OptimizationSpec = OptimizationSpec()
     serving: JobServing = JobServing()
+    bucket: BucketPlace | None = Field(default=None, description="Null: the store is a claim.")
+    keep: tuple[str, ...] | None = Field(
+        default=None, description="Artifacts of all revisions on record; others may go. Null: not known, none may go."
+    )
 
 
 class InstallInput(WireModel):
@@ -77,6 +94,7 @@ class InstallInput(WireModel):
     artifact: StorePath
     digest: Digest
     model: str
+    bucket: str | None = Field(default=None, description="Uri of the bucket that the path is in; null: /store.")
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a path that climbs."""
@@ -96,6 +114,7 @@ class VerifyInput(WireModel):
     tolerance: Tolerance | None = None
     tolerance_field: str = Field(default="spec.optimization.tolerance", description="Where it was written.")
     wait_seconds: int = Field(default=120, ge=0, description="How long the pods may take to say READY.")
+    bucket: str | None = Field(default=None, description="Uri of the bucket that the artifact is in; null: /store.")
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a path that climbs."""
@@ -107,6 +126,7 @@ class RefreshInput(WireModel):
 
     name: str
     uri: str
+    bucket: BucketPlace | None = Field(default=None, description="Where the last look is remembered; null: in /store.")
 
 
 class ShadowSide(WireModel):

@@ -33,11 +33,14 @@ class Bucket(ApiModel):
             source_rules.NO_PARENT,
             source_rules.NO_PASSWORD,
             source_rules.NO_SIGNED_QUERY,
+            unchanged("leave bucket.uri as it is; make a new ModelDeployment to move the artifacts"),
         ),
     )
-    """Where they go. Example: `s3://artifacts/team`."""
+    """Where they go; many ModelDeployments may share it. Cannot be changed later. Example: `s3://artifacts/team`."""
     secret_name: SecretName | None = None
-    """Secret with the credentials, in the same namespace. Example: `s3-credentials`."""
+    """Secret with the credentials to read, write and delete there, in the same namespace; keys as for
+    model.credentials. Mounted into the containers that talk to the bucket, never into those that open the model.
+    Example: `s3-credentials`."""
 
 
 class OciRepository(ApiModel):
@@ -107,7 +110,7 @@ class StorageSpec(ApiModel):
         default=StorageKind.PVC,
         json_schema_extra=marked(
             unchanged("leave storage.kind as it is; make a new ModelDeployment to move the artifacts"),
-            unavailable=(StorageKind.BUCKET, StorageKind.OCI),
+            unavailable=(StorageKind.OCI,),
         ),
     )
     """Where artifacts are kept; cannot be changed later."""
@@ -117,7 +120,7 @@ class StorageSpec(ApiModel):
     """StorageClass of the claim; the cluster's default when left out. Cannot be changed later. Example: `standard`."""
     access_mode: AccessMode = AccessMode.READ_WRITE_ONCE
     """How the claim may be mounted; ReadWriteMany where pods run on several nodes. Cannot be changed later."""
-    bucket: Bucket | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    bucket: Bucket | None = None
     """For kind Bucket. Example: `{uri: "s3://artifacts/team", secretName: s3-credentials}`."""
     oci: OciRepository | None = Field(default=None, json_schema_extra=marked(unavailable=True))
     """For kind OCI. Example: `{repository: registry.example.org/team/models}`."""

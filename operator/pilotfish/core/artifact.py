@@ -7,8 +7,9 @@ from pilotfish.api.reasons import Reason
 from pilotfish.api.report import OptimizerReason, Summary, TerminationMessage
 from pilotfish.core.drift import create_if_missing, holds
 from pilotfish.core.failures import Finding
-from pilotfish.core.image_settings import wants_other_images
-from pilotfish.core.job_outcome import Lost, Running, is_finished, job_outcome, look_again
+from pilotfish.core.image_settings import wants_other_images, wants_other_secrets
+from pilotfish.core.job_outcome import Lost, Running, is_finished, job_outcome, kind_of, look_again
+from pilotfish.core.keeping import artifacts_in_use
 from pilotfish.core.objects import Body, annotation_of, condition_is_true, is_deleting, label_of, name_of
 from pilotfish.core.plan import Apply
 from pilotfish.core.progress import Progress, Stage
@@ -16,6 +17,7 @@ from pilotfish.core.revision import new_record
 from pilotfish.core.scope import Scope
 from pilotfish.resources.job import JobIntent, make_job
 from pilotfish.resources.revision import RevisionRecord
+from pilotfish.resources.storage import bucket_uri
 from pilotfish.resources.store import make_store_claim
 
 
@@ -58,7 +60,8 @@ def _run(scope: Scope) -> Progress:
 
 
 def _heed(scope: Scope, job: Body) -> Progress:
-    outcome = job_outcome(scope.observed, job, deadline=scope.spec.optimization.deadline, now=scope.now)
+    deadline = scope.spec.optimization.deadline
+    outcome = job_outcome(scope.observed, job, kind=kind_of(job), deadline=deadline, now=scope.now)
     match outcome:
         case TerminationMessage() if not scope.wants_artifact_again:
             return _made(scope, outcome)
@@ -77,20 +80,27 @@ def _running(scope: Scope, job: Body, finding: Finding | None) -> Progress:
     if finding is None:
         working = _optimizing(f"Job {name_of(job)} optimizes the model")
         return replace(working, applies=keep_store(scope), wake=look_again(scope.observed, job, scope.now))
-    if wants_other_images(job, _wanted_job(scope), finding):
+    wanted = _wanted_job(scope)
+    if wants_other_images(job, wanted, finding):
         return replace(_optimizing(f"Job {name_of(job)} starts anew: the settings name another image"), deletes=(job,))
+    if wants_other_secrets(job, wanted, finding):
+        return replace(_optimizing(f"Job {name_of(job)} starts anew: the spec names another Secret"), deletes=(job,))
     stuck = replace(_optimizing(finding.message), reason=finding.reason, held_up=True)
     return replace(stuck, applies=keep_store(scope), deletes=misfit_store(scope))
 
 
 def keep_store(scope: Scope) -> tuple[Apply, ...]:
-    """The claim must stand for pods to write to and read from, whoever removed it."""
+    """The claim must stand for pods to write to and read from, whoever removed it; a bucket is the user's."""
+    if bucket_uri(scope.spec.storage) is not None:
+        return ()
     claim = create_if_missing(scope.observed, make_store_claim(scope.owner, scope.spec.storage))
     return () if claim is None else (claim,)
 
 
 def misfit_store(scope: Scope) -> tuple[Body, ...]:
     """The claim, if it waits for a volume that the spec no longer asks for: it holds nothing and is made again."""
+    if bucket_uri(scope.spec.storage) is not None:
+        return ()
     wanted = make_store_claim(scope.owner, scope.spec.storage)
     found = scope.observed.child("PersistentVolumeClaim", name_of(wanted))
     if found is None or is_deleting(found) or found.get("status", {}).get("phase") == "Bound":
@@ -115,6 +125,7 @@ def _wanted_job(scope: Scope) -> Body:
         revision=scope.revision,
         recipe_key=scope.recipe_key,
         generation=scope.observed.generation,
+        keep=artifacts_in_use(scope.observed),
     )
     return make_job(scope.owner, intent, scope.policy)
 

@@ -1,7 +1,7 @@
 """What became of a Job: it runs, it left a result, its result is lost, or it failed and why."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from pilotfish.core.failures import (
 from pilotfish.core.objects import Body, condition_is_true, condition_of, is_deleting, name_of
 from pilotfish.core.observed import Observed
 from pilotfish.core.pod_checks import WAIT_FOR_VOLUMES, find_in_pods, waits_for_volumes_since
-from pilotfish.resources.job import FETCH_CONTAINER, OPTIMIZE_CONTAINER
+from pilotfish.resources.job import FETCH_CONTAINER, OPTIMIZE_CONTAINER, PUBLISH_CONTAINER
 
 WAIT_FOR_PODS = timedelta(seconds=60)
 
@@ -41,7 +41,7 @@ class JobKind:
 
 
 OPTIMIZATION = JobKind(
-    containers=frozenset({FETCH_CONTAINER, OPTIMIZE_CONTAINER}),
+    containers=frozenset({FETCH_CONTAINER, OPTIMIZE_CONTAINER, PUBLISH_CONTAINER}),
     result=OPTIMIZE_CONTAINER,
     is_result=lambda told: told.artifact is not None,
     failed=Reason.OPTIMIZER_FAILED,
@@ -50,6 +50,7 @@ OPTIMIZATION = JobKind(
     more_memory="raise spec.optimization.resources.memory",
     more_time="raise spec.optimization.deadline or ask for fewer candidates",
 )
+_PUBLISHED = replace(OPTIMIZATION, result=PUBLISH_CONTAINER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,12 @@ class Lost:
 
 
 JobOutcome = Running | Lost | TerminationMessage | Finding
+
+
+def kind_of(job: Body) -> JobKind:
+    """How an optimization Job tells its result: with a bucket the container that brings the artifact there does."""
+    main = {container["name"] for container in job["spec"]["template"]["spec"]["containers"]}
+    return _PUBLISHED if PUBLISH_CONTAINER in main else OPTIMIZATION
 
 
 def is_finished(job: Body) -> bool:

@@ -207,4 +207,4 @@ def _without_digest(intent: dict[str, object]) -> dict[str, object]:
 
 
 def _wanted_job(scope: Scope) -> Body:
-    return make_refresh_job(scope.owner, scope.spec.model, scope.policy)
+    return make_refresh_job(scope.owner, scope.spec.model, scope.policy, storage=scope.spec.storage)

@@ -38,7 +38,7 @@ def new_record(scope: Scope, result: TerminationMessage) -> RevisionRecord | Fin
         return Finding(
             reason=Reason.SIGNATURE_UNSERVABLE, message=f"Triton cannot serve the model: {error}", fatal=True
         )
-    intent = ServingIntent(serving=serving, revision=scope.revision, artifact=artifact)
+    intent = ServingIntent(serving=serving, revision=scope.revision, artifact=artifact, storage=scope.spec.storage)
     return RevisionRecord(
         hash_version=names.HASH_VERSION,
         revision=scope.revision,

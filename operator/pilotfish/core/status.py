@@ -24,6 +24,7 @@ from pilotfish.core.rollout.telling import describe_step
 from pilotfish.core.scope import Scope
 from pilotfish.resources.deployment import PORTS
 from pilotfish.resources.revision import RevisionRecord
+from pilotfish.resources.storage import bucket_uri
 
 _PHASES = {
     Stage.OPTIMIZING: Phase.OPTIMIZING,
@@ -139,8 +140,9 @@ def _optimization(view: View, newest: RevisionRecord | None) -> OptimizationStat
         return view.scope.status.optimization if summary is None else _figures(summary, report=None)
     if newest is None or newest.summary is None:
         return None
-    claim = names.store_claim(view.scope.owner.name)
-    return _figures(newest.summary, report=f"pvc://{claim}/{newest.artifact.path}/report.json")
+    scope = view.scope
+    store = bucket_uri(scope.spec.storage) or f"pvc://{names.store_claim(scope.owner.name)}"
+    return _figures(newest.summary, report=f"{store.rstrip('/')}/{newest.artifact.path}/report.json")
 
 
 def _figures(summary: Summary, *, report: str | None) -> OptimizationStatus:
@@ -150,9 +152,9 @@ def _figures(summary: Summary, *, report: str | None) -> OptimizationStatus:
         baseline_latency_ms=summary.baseline_latency_ms,
         latency_ms=summary.latency_ms,
         max_abs_error=summary.max_abs_error,
+        metric_drop=summary.metric_drop,
         candidates=tuple(CandidateSummary(**c.model_dump()) for c in summary.candidates[:32]),
         report=report,
-        metric_drop=summary.metric_drop,
     )
 
 

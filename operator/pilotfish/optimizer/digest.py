@@ -67,10 +67,16 @@ def total_bytes(files: Iterable[FileRecord]) -> int:
 
 def copy_hashed(source: Path, target: Path) -> FileRecord:
     """Copy one file and hash exactly the bytes that were written."""
+    with source.open("rb") as reader:
+        return write_hashed(iter(lambda: reader.read(BLOCK), b""), target)
+
+
+def write_hashed(blocks: Iterable[bytes], target: Path) -> FileRecord:
+    """Write a file and hash exactly the bytes that are written."""
     sha, size = hashlib.sha256(), 0
     target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb") as reader, target.open("wb") as writer:
-        while block := reader.read(BLOCK):
+    with target.open("wb") as writer:
+        for block in blocks:
             writer.write(block)
             sha.update(block)
             size += len(block)

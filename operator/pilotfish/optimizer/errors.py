@@ -7,6 +7,7 @@ from pilotfish.api.report import USER_ERROR_EXIT_CODE, OptimizerReason, one_line
 _RETRY = frozenset(
     {
         OptimizerReason.SOURCE_UNREACHABLE,
+        OptimizerReason.STORE_UNREACHABLE,
         OptimizerReason.VERIFICATION_ERROR,
         OptimizerReason.INTERRUPTED,
         OptimizerReason.INTERNAL_ERROR,

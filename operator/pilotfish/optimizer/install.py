@@ -1,36 +1,43 @@
-"""Copy an artifact to where Triton reads it, hashing exactly the bytes that are copied. Imports nothing heavy."""
+"""Copy an artifact to where Triton reads it, hashing exactly the bytes that are copied. Imports nothing heavy.
+
+From a claim or out of a bucket: the same digest over the same paths. A shared artifact was made under the name of the
+ModelDeployment that came first; its folder gets the name of the one that serves it here.
+"""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pilotfish.api.job_input import InstallInput
 from pilotfish.api.report import FileRecord
 from pilotfish.api.report import OptimizerReason as Reason
-from pilotfish.optimizer.digest import copy_hashed, folder_digest, list_files
+from pilotfish.optimizer.digest import folder_digest, list_files, write_hashed
 from pilotfish.optimizer.errors import OptimizerError, from_os_error
+
+if TYPE_CHECKING:
+    from pilotfish.optimizer.store.shelf import Shelf
 
 REPOSITORY = "model_repository"
 CONFIG = "config.pbtxt"
+_BLOCK = 4 * 1024 * 1024
+
+Source = list[tuple[str, Iterator[bytes]]]
+"""Every file of a model repository: its path in there, and its bytes."""
 
 
-def install(order: InstallInput, *, store: Path, models: Path, config: Path) -> int:
+def install(order: InstallInput, *, source: Source, models: Path, config: Path) -> int:
     """Copy the model of `order` into `models` and put the ConfigMap's config.pbtxt in place; returns the file count.
 
     Nothing stays in `models` when the digest is wrong.
 
     Raises:
-        OptimizerError: ArtifactMissing, ArtifactDigestMismatch, StoreFull.
+        OptimizerError: ArtifactMissing, ArtifactDigestMismatch, StoreFull, and whatever reading `source` raises.
     """
-    source = store / order.artifact / REPOSITORY
-    if not source.is_dir():
-        raise OptimizerError(
-            Reason.ARTIFACT_MISSING,
-            f"the store has no {order.artifact}; delete the ControllerRevision or change the spec to make it again",
-        )
     target = models / order.model
     try:
         _clear(target)
-        copied = _copy(source, models)
+        copied = _copy(source, models, order.model)
         found = folder_digest(copied)
         if found != order.digest:
             _clear(target)
@@ -46,12 +53,50 @@ def install(order: InstallInput, *, store: Path, models: Path, config: Path) -> 
     return len(copied)
 
 
-def _copy(source: Path, models: Path) -> tuple[FileRecord, ...]:
+def from_claim(order: InstallInput, store: Path) -> Source:
+    """The repository in a claim; raises ArtifactMissing, and UnsafeModel for links."""
+    folder = store / order.artifact / REPOSITORY
+    if not folder.is_dir():
+        raise _missing(order)
+    return [(path.relative_to(folder).as_posix(), _blocks(path)) for path in list_files(folder)]
+
+
+def from_bucket(order: InstallInput, shelf: "Shelf") -> Source:
+    """The repository in a bucket; raises ArtifactMissing, StoreForbidden, StoreUnreachable."""
+    folder = f"{order.artifact}/{REPOSITORY}"
+    files = shelf.files(folder)
+    if not files:
+        raise _missing(order)
+    names = [file.path.removeprefix(f"{folder}/") for file in files]
+    for name in names:
+        if ".." in name.split("/") or name.startswith("/"):
+            raise OptimizerError(Reason.ARTIFACT_DIGEST_MISMATCH, f"{order.artifact} lists {name!r}, which climbs out")
+    return [(name, shelf.stream(file.path)) for name, file in zip(names, files, strict=True)]
+
+
+def _missing(order: InstallInput) -> OptimizerError:
+    return OptimizerError(
+        Reason.ARTIFACT_MISSING,
+        f"the store has no {order.artifact}; delete the ControllerRevision or change the spec to make it again",
+    )
+
+
+def _copy(source: Source, models: Path, model: str) -> tuple[FileRecord, ...]:
+    """The digest is over the paths as they were proven, wherever the files go."""
+    tops = {name.partition("/")[0] for name, _ in source}
+    alone = len(tops) == 1
     records = []
-    for path in list_files(source):
-        name = path.relative_to(source).as_posix()
-        records.append(copy_hashed(path, models / name).model_copy(update={"path": name}))
+    for name, blocks in source:
+        _, slash, rest = name.partition("/")
+        place = models / (f"{model}{slash}{rest}" if alone and slash else name)
+        records.append(write_hashed(blocks, place).model_copy(update={"path": name}))
     return tuple(records)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            yield block
 
 
 def _configure(given: Path, target: Path) -> None:

@@ -1,7 +1,7 @@
-"""`pilotfish-job fetch|optimize|install|verify|refresh|shadow`: what the containers run.
+"""`pilotfish-job fetch|optimize|publish|install|golden|verify|refresh|shadow`: what the containers run.
 
-Always leaves a termination message, whatever happens. Imports stay light: `fetch`, `refresh` and `install` load neither
-ONNX nor torch.
+Always leaves a termination message, whatever happens. Imports stay light: only `optimize`, `verify` and `shadow` load
+ONNX or torch.
 """
 
 import argparse
@@ -24,12 +24,14 @@ from pilotfish.api.job_input import (
     INSTALL_ENV,
     JOB_ENV,
     MODELS_MOUNT,
+    ORDER_MOUNT,
     REFRESH_ENV,
     RUN_MOUNT,
     SAMPLES_CREDENTIALS,
     SAMPLES_MOUNT,
     SHADOW_ENV,
     SOURCE_MOUNT,
+    STORE_CREDENTIALS,
     STORE_MOUNT,
     TERMINATION_LOG,
     VERIFY_ENV,
@@ -40,6 +42,7 @@ from pilotfish.api.job_input import (
     ShadowInput,
     VerifyInput,
 )
+from pilotfish.api.job_sources import TEACHER_MOUNT, TRAINING_MOUNT, claim_mounts, claim_of, lesson_sources
 from pilotfish.api.report import (
     USER_ERROR_EXIT_CODE,
     OptimizerReason,
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from pilotfish.optimizer.fetch import Fetched
     from pilotfish.optimizer.open_remote import Places
     from pilotfish.optimizer.progress import Progress
+    from pilotfish.optimizer.store.steps import Desk, LookNote
 
 _Input = TypeVar("_Input", JobInput, InstallInput, VerifyInput, RefreshInput, ShadowInput)
 
@@ -72,9 +76,12 @@ class Mounts:
     work: Path
     source: Path
     samples: Path
+    training: Path
+    teacher: Path
     config: Path
     models: Path
     run: Path
+    order: Path
     termination_log: Path
 
 
@@ -95,16 +102,25 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_fetch(mounts: Mounts) -> TerminationMessage:
-    """Bring the source (and the samples) into reach of the optimize container."""
+    """Bring the source (and samples, training data, teacher) into reach of the optimize container."""
     from pilotfish.optimizer.open_remote import Places
     from pilotfish.optimizer.package import find_artifact
-    from pilotfish.optimizer.progress import FETCH_STAGES, Progress
+    from pilotfish.optimizer.progress import Progress, fetch_stages
+    from pilotfish.optimizer.store.steps import known_digests, tidy_claim
 
     job = _input(JobInput, JOB_ENV)
+    desk = _desk(job, mounts)
+    if desk is None:
+        tidy_claim(job, mounts.store)
+    else:
+        desk.check_access()
+        digests = known_digests(job)
+        if digests is not None and (reused := desk.look(digests)) is not None:
+            return _succeeded("the artifact is in the bucket: nothing to fetch", reused.source, reused=True)
     manifest = find_artifact(mounts.store, job.recipe_key)
     if manifest is not None:
         return _succeeded("the artifact of this recipe is in the store: nothing to fetch", manifest.source, reused=True)
-    progress = Progress(FETCH_STAGES)
+    progress = Progress(fetch_stages(job.optimization))
     with progress.stage("fetch", job.model.uri):
         fetched = _fetch_one(
             job.model.uri,
@@ -128,6 +144,9 @@ def run_fetch(mounts: Mounts) -> TerminationMessage:
                 progress=progress,
             )
         _write_note(mounts.work / SAMPLES_NOTE, samples)
+    _fetch_lessons(job, mounts, progress)
+    if desk is not None and (reused := desk.look(_fetched_digests(mounts.work))) is not None:
+        return _succeeded("the bucket has an artifact of these bytes and this recipe", reused.source, reused=True)
     return _succeeded(f"fetched {fetched.record.bytes} bytes, {fetched.record.digest}", fetched.record)
 
 
@@ -135,8 +154,13 @@ def run_optimize(mounts: Mounts) -> TerminationMessage:
     """The whole run on what `fetch` brought."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see workers.py
     from pilotfish.optimizer.pipeline import Run, finished, optimize
+    from pilotfish.optimizer.progress import Progress, optimize_stages
+    from pilotfish.optimizer.retraining import Lessons
+    from pilotfish.optimizer.store.steps import REUSED_NOTE
 
     job = _input(JobInput, JOB_ENV)
+    if (mounts.work / REUSED_NOTE).is_file():
+        return _succeeded("the artifact is in the bucket: nothing to optimize", None, reused=True)
     if (result := finished(mounts.store, job.recipe_key)) is not None:
         return result
     source = _read_note(mounts.work / SOURCE_NOTE)
@@ -149,17 +173,49 @@ def run_optimize(mounts: Mounts) -> TerminationMessage:
         samples=samples.entry if samples else None,
         store=mounts.store,
         work=mounts.work / "optimize",
+        progress=Progress(optimize_stages(job.optimization)),
+        lessons=Lessons(
+            data=_read_note(mounts.work / "training.json"), teacher=_read_note(mounts.work / "teacher.json")
+        ),
     )
     return optimize(run)
 
 
+def run_publish(mounts: Mounts) -> TerminationMessage:
+    """Bring the artifact into the bucket, and leave the Job's result. Holds credentials, opens no model."""
+    desk = _desk(_input(JobInput, JOB_ENV), mounts)
+    if desk is None:
+        raise OptimizerError(OptimizerReason.INPUT_INVALID, "no bucket is named; artifacts stay in the claim")
+    return desk.publish(mounts.store)
+
+
 def run_install(mounts: Mounts) -> TerminationMessage:
     """Put the artifact where Triton reads it, proven by its digest."""
-    from pilotfish.optimizer.install import install
+    from pilotfish.optimizer.install import from_bucket, from_claim, install
 
     order = _input(InstallInput, INSTALL_ENV)
-    files = install(order, store=mounts.store, models=mounts.models, config=mounts.config)
+    if order.bucket is None:
+        source = from_claim(order, mounts.store)
+        files = install(order, source=source, models=mounts.models, config=mounts.config)
+    else:
+        from pilotfish.optimizer.credentials import read_credentials
+        from pilotfish.optimizer.store.shelf import open_shelf
+        from pilotfish.optimizer.store.steps import patiently
+
+        shelf = open_shelf(order.bucket, read_credentials(mounts.run / STORE_CREDENTIALS))
+        files = patiently(
+            lambda: install(order, source=from_bucket(order, shelf), models=mounts.models, config=mounts.config)
+        )
     return _succeeded(f"installed {files} files of {order.digest}", None)
+
+
+def run_golden(mounts: Mounts) -> TerminationMessage:
+    """Bring the golden set out of the bucket for `verify`, which has no credentials."""
+    from pilotfish.optimizer.store.steps import bring_golden
+
+    order = _input(VerifyInput, VERIFY_ENV)
+    files = bring_golden(order, store=mounts.store, credentials=mounts.run / STORE_CREDENTIALS)
+    return _succeeded(f"brought {files} files of the golden set", None)
 
 
 def run_verify(mounts: Mounts) -> TerminationMessage:
@@ -179,6 +235,9 @@ def run_refresh(mounts: Mounts) -> TerminationMessage:
     order = _input(RefreshInput, REFRESH_ENV)
     places = Places(source=mounts.source, credentials=mounts.run / CREDENTIALS)
     progress = Progress(REFRESH_STAGES)
+    note = _look_note(order, mounts)
+    if note is not None:
+        note.bring()
     with progress.stage("refresh", order.uri):
         found = look(
             lambda: open_remote(order.uri, places),
@@ -187,6 +246,8 @@ def run_refresh(mounts: Mounts) -> TerminationMessage:
             limits=Limits(),
             progress=progress,
         )
+    if note is not None:
+        note.keep()
     what = "other bytes" if found.look.changed else "the bytes of the last look"
     told = _succeeded(f"{what}, {found.source.digest}", found.source)
     return told.model_copy(update={"look": found.look})
@@ -203,7 +264,9 @@ def run_shadow(_mounts: Mounts) -> TerminationMessage:
 _COMMANDS = {
     "fetch": run_fetch,
     "optimize": run_optimize,
+    "publish": run_publish,
     "install": run_install,
+    "golden": run_golden,
     "verify": run_verify,
     "refresh": run_refresh,
     "shadow": run_shadow,
@@ -217,6 +280,50 @@ def _fetch_one(uri: str, *, store: Path, digest: str | None, places: "Places", p
     return fetch(
         lambda: open_remote(uri, places), uri=uri, store=store, digest=digest, limits=Limits(), progress=progress
     )
+
+
+def _fetch_lessons(job: JobInput, mounts: Mounts, progress: "Progress") -> None:
+    """Data to train on and a teacher, where the recipe names them; each with credentials of its own."""
+    from pilotfish.optimizer.open_remote import Places
+
+    claims = claim_mounts(job.model, job.optimization)
+    folders = {
+        SOURCE_MOUNT: mounts.source,
+        SAMPLES_MOUNT: mounts.samples,
+        TRAINING_MOUNT: mounts.training,
+        TEACHER_MOUNT: mounts.teacher,
+    }
+    for lesson in lesson_sources(job.optimization):
+        _, mounted = claims.get(claim_of(lesson.uri) or "", ("", lesson.mount))
+        with progress.stage(lesson.name, lesson.uri):
+            fetched = _fetch_one(
+                lesson.uri,
+                store=mounts.work / "lessons" / lesson.name,
+                digest=None,
+                places=Places(source=folders[mounted], credentials=mounts.run / lesson.credentials),
+                progress=progress,
+            )
+        _write_note(mounts.work / f"{lesson.name}.json", fetched)
+
+
+def _desk(job: JobInput, mounts: Mounts) -> "Desk | None":
+    from pilotfish.optimizer.store.steps import open_desk
+
+    return open_desk(job, credentials=mounts.run / STORE_CREDENTIALS, order=mounts.order, work=mounts.work)
+
+
+def _look_note(order: RefreshInput, mounts: Mounts) -> "LookNote | None":
+    from pilotfish.optimizer.store.steps import LookNote
+
+    if order.bucket is None:
+        return None
+    return LookNote(order.bucket, order.uri, store=mounts.store, credentials=mounts.run / STORE_CREDENTIALS)
+
+
+def _fetched_digests(work: Path) -> dict[str, str]:
+    """Digests of all that was fetched, by the names of the notes about it."""
+    notes = {path.stem: json.loads(path.read_text()) for path in sorted(work.glob("*.json"))}
+    return {name: note["record"]["digest"] for name, note in notes.items() if "record" in note}
 
 
 def _succeeded(message: str, source: SourceRecord | None, *, reused: bool = False) -> TerminationMessage:
@@ -312,9 +419,12 @@ _DEFAULTS = {
     "work": WORK_MOUNT,
     "source": SOURCE_MOUNT,
     "samples": SAMPLES_MOUNT,
+    "training": TRAINING_MOUNT,
+    "teacher": TEACHER_MOUNT,
     "config": CONFIG_MOUNT,
     "models": MODELS_MOUNT,
     "run": RUN_MOUNT,
+    "order": ORDER_MOUNT,
     "termination-log": TERMINATION_LOG,
 }
 

@@ -37,14 +37,14 @@ def fingerprint_of(listing: Listing) -> str | None:
 def read_known(store: Path, uri: str) -> Known | None:
     """What the last look left."""
     try:
-        return Known.model_validate_json(_note(store, uri).read_bytes())
+        return Known.model_validate_json(note_of(store, uri).read_bytes())
     except (OSError, ValidationError):
         return None
 
 
 def remember(store: Path, uri: str, listing: Listing, source: SourceRecord) -> None:
     """Leave what was found, or nothing where the listing cannot tell changes. Raises OSError."""
-    note, fingerprint = _note(store, uri), fingerprint_of(listing)
+    note, fingerprint = note_of(store, uri), fingerprint_of(listing)
     if fingerprint is None:
         note.unlink(missing_ok=True)
         return
@@ -53,5 +53,6 @@ def remember(store: Path, uri: str, listing: Listing, source: SourceRecord) -> N
     fresh.replace(note)
 
 
-def _note(store: Path, uri: str) -> Path:
+def note_of(store: Path, uri: str) -> Path:
+    """Where the last look at this address is kept."""
     return store / "sources" / f".look-{uri_hash(uri)}.json"

@@ -5,17 +5,17 @@ are not part of the record: `with_scale` adds them at every pass.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pilotfish import names
 from pilotfish.api.job_input import CONFIG_MOUNT, INSTALL_ENV, MODELS_MOUNT, STORE_MOUNT, InstallInput
 from pilotfish.api.report import ArtifactRecord, Backend
 from pilotfish.api.serving import ServingSpec
+from pilotfish.api.storage import StorageSpec
 from pilotfish.names import Component
 from pilotfish.resources.meta import Owner, make_metadata
 from pilotfish.resources.pods import (
-    claim_volume,
     compute_for,
     container,
     mount,
@@ -25,6 +25,7 @@ from pilotfish.resources.pods import (
     thread_env,
 )
 from pilotfish.resources.policy import Policy
+from pilotfish.resources.storage import bucket_secret, bucket_uri, store_volume
 from pilotfish.resources.triton_flags import TritonDrain, TritonPorts, triton_arguments
 from pilotfish.resources.units import whole_seconds
 
@@ -43,6 +44,7 @@ class ServingIntent:
     serving: ServingSpec
     revision: str
     artifact: ArtifactRecord
+    storage: StorageSpec = field(default_factory=StorageSpec)
 
 
 def make_deployment(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
@@ -80,6 +82,7 @@ def triton_image(artifact: ArtifactRecord, policy: Policy) -> str:
 
 def _pod(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
     selector = names.pod_selector(owner.name, intent.revision)
+    in_bucket = bucket_uri(intent.storage) is not None
     return {
         **pod_basics(policy.images),
         "terminationGracePeriodSeconds": whole_seconds(intent.serving.termination_grace_period),
@@ -94,7 +97,7 @@ def _pod(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
         "initContainers": [_install(owner, intent, policy)],
         "containers": [_triton(owner, intent, policy)],
         "volumes": [
-            claim_volume("store", names.store_claim(owner.name)),
+            *(bucket_secret(intent.storage)[0] if in_bucket else [store_volume(owner, intent.storage)]),
             {"name": "config", "configMap": {"name": names.revision_name(owner.name, intent.revision)}},
             scratch("models"),
             scratch("tmp"),
@@ -104,7 +107,9 @@ def _pod(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
 
 
 def _install(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
-    told = InstallInput(artifact=intent.artifact.path, digest=intent.artifact.digest, model=owner.name)
+    uri = bucket_uri(intent.storage)
+    told = InstallInput(artifact=intent.artifact.path, digest=intent.artifact.digest, model=owner.name, bucket=uri)
+    store = [mount("store", STORE_MOUNT, read_only=True)] if uri is None else bucket_secret(intent.storage)[1]
     return container(
         INSTALL_CONTAINER,
         image=policy.images.optimizer,
@@ -118,7 +123,7 @@ def _install(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, A
             "resources": resources(compute_for(intent.serving.resources, policy.serving_compute)),
         },
         mounts=[
-            mount("store", STORE_MOUNT, read_only=True),
+            *store,
             mount("config", CONFIG_MOUNT, read_only=True),
             mount("models", MODELS_MOUNT),
             mount("tmp", "/tmp"),  # noqa: S108 — a mount in a pod

@@ -1,4 +1,7 @@
-"""The optimization Job: `fetch` holds the credentials and parses nothing, `optimize` parses and holds none."""
+"""The optimization Job: `fetch` holds the credentials and parses nothing, `optimize` parses and holds none.
+
+With a bucket a third container, `publish`, brings the artifact there: it has the credentials and opens no model.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,17 +10,18 @@ from pilotfish import names
 from pilotfish.api.job_input import (
     CREDENTIALS,
     JOB_ENV,
+    ORDER_MOUNT,
     RUN_MOUNT,
     SAMPLES_CREDENTIALS,
-    SAMPLES_MOUNT,
     SCRATCH_MOUNT,
-    SOURCE_MOUNT,
     STORE_MOUNT,
     WORK_MOUNT,
     JobInput,
     JobServing,
 )
+from pilotfish.api.job_sources import claim_mounts, lesson_sources
 from pilotfish.api.model import ModelFormat, ModelSpec
+from pilotfish.api.optimization import OptimizationSpec
 from pilotfish.api.report import USER_ERROR_EXIT_CODE
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.names import Component
@@ -34,21 +38,27 @@ from pilotfish.resources.pods import (
     thread_env,
 )
 from pilotfish.resources.policy import Compute, Images, Policy
+from pilotfish.resources.storage import bucket_place, bucket_secret, bucket_uri, store_volume
 from pilotfish.resources.units import whole_cores, whole_seconds
 
 FETCH_CONTAINER = "fetch"
 OPTIMIZE_CONTAINER = "optimize"
+PUBLISH_CONTAINER = "publish"
 BACKOFF_LIMIT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobIntent:
-    """What the Job is to make, and which generation of the object asked for it."""
+    """What the Job is to make, and which generation of the object asked for it.
+
+    `keep` are the artifacts of all revisions on record; None when there are none, or nobody knows.
+    """
 
     spec: ModelDeploymentSpec
     revision: str
     recipe_key: str
     generation: int
+    keep: tuple[str, ...] | None = None
 
 
 def optimizer_image(model: ModelSpec, images: Images) -> str:
@@ -99,6 +109,8 @@ def job_input(owner: Owner, intent: JobIntent, policy: Policy) -> JobInput:
         serving=JobServing(
             max_batch_size=serving.batching.max_batch_size, gpus=serving.gpus.count, cpu_threads=threads
         ),
+        bucket=bucket_place(owner, intent.spec.storage),
+        keep=intent.keep,
     )
 
 
@@ -119,39 +131,60 @@ def _pod(owner: Owner, intent: JobIntent, policy: Policy) -> dict[str, Any]:
     gpus = optimization.gpus.count if optimization.gpus else 0
     env = [{"name": JOB_ENV, "value": job_input(owner, intent, policy).to_json()}, *job_environment(compute)]
     shared = [mount("store", STORE_MOUNT), mount("work", WORK_MOUNT), mount("tmp", SCRATCH_MOUNT)]
-    volumes, fetch_mounts = source_volumes(model)
+    volumes, fetch_mounts = source_volumes(model, optimization)
     image = optimizer_image(model, policy.images)
-    return {
+    fetch = container(
+        FETCH_CONTAINER,
+        image=image,
+        images=policy.images,
+        body={"command": ["pilotfish-job", "fetch"], "env": env, "resources": resources(compute)},
+        mounts=[*shared, *fetch_mounts],
+    )
+    optimize = container(
+        OPTIMIZE_CONTAINER,
+        image=image,
+        images=policy.images,
+        body={
+            "command": ["pilotfish-job", "optimize"],
+            "env": env,
+            "resources": resources(compute, gpus=gpus, gpu_resource=intent.spec.serving.gpus.resource),
+        },
+        mounts=shared,
+    )
+    pod = {
         **pod_basics(policy.images),
         "restartPolicy": "Never",
-        "initContainers": [
-            container(
-                FETCH_CONTAINER,
-                image=image,
-                images=policy.images,
-                body={"command": ["pilotfish-job", "fetch"], "env": env, "resources": resources(compute)},
-                mounts=[*shared, *fetch_mounts],
-            )
-        ],
-        "containers": [
-            container(
-                OPTIMIZE_CONTAINER,
-                image=image,
-                images=policy.images,
-                body={
-                    "command": ["pilotfish-job", "optimize"],
-                    "env": env,
-                    "resources": resources(compute, gpus=gpus, gpu_resource=intent.spec.serving.gpus.resource),
-                },
-                mounts=shared,
-            )
-        ],
-        "volumes": [
-            claim_volume("store", names.store_claim(owner.name)),
-            scratch("work"),
-            scratch("tmp"),
-            *volumes,
-        ],
+        "initContainers": [fetch],
+        "containers": [optimize],
+        "volumes": [store_volume(owner, intent.spec.storage), scratch("work"), scratch("tmp"), *volumes],
+    }
+    return pod if bucket_uri(intent.spec.storage) is None else _with_publish(pod, intent, policy)
+
+
+def _with_publish(pod: dict[str, Any], intent: JobIntent, policy: Policy) -> dict[str, Any]:
+    """The bucket's Secret for `fetch` and for a third container, which brings what was made to the bucket.
+
+    That one shares nothing that can be written with the container that opened the model, its home included: clients
+    read their configuration there.
+    """
+    (fetch,), (optimize,) = pod["initContainers"], pod["containers"]
+    volumes, secret = bucket_secret(intent.spec.storage)
+    mounts = [mount("order", ORDER_MOUNT), *secret]
+    told = [one for one in fetch["env"] if one["name"] not in {"HOME", "TMPDIR"}]
+    home = [{"name": name, "value": ORDER_MOUNT} for name in ("HOME", "TMPDIR")]
+    compute = compute_for(intent.spec.optimization.resources, policy.optimizer_compute)
+    publish = container(
+        PUBLISH_CONTAINER,
+        image=policy.images.optimizer,
+        images=policy.images,
+        body={"command": ["pilotfish-job", "publish"], "env": [*told, *home], "resources": resources(compute)},
+        mounts=[mount("store", STORE_MOUNT, read_only=True), *mounts],
+    )
+    return {
+        **pod,
+        "initContainers": [{**fetch, "volumeMounts": [*fetch["volumeMounts"], *mounts]}, optimize],
+        "containers": [publish],
+        "volumes": [*pod["volumes"], scratch("order"), *volumes],
     }
 
 
@@ -160,36 +193,22 @@ def job_environment(compute: Compute) -> list[dict[str, str]]:
     return [{"name": "HOME", "value": WORK_MOUNT}, {"name": "TMPDIR", "value": SCRATCH_MOUNT}, *thread_env(compute)]
 
 
-def source_volumes(model: ModelSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Volumes and mounts of the container that reads the source, and of no other."""
+def source_volumes(
+    model: ModelSpec, optimization: OptimizationSpec | None = None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volumes and mounts of the container that reads model, samples, training data and teacher, and of no other."""
+    said = optimization or OptimizationSpec()
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
-    for name, claim, path in _claims(model):
+    for claim, (name, path) in claim_mounts(model, said).items():
         volumes.append(claim_volume(name, claim, read_only=True))
         mounts.append(mount(name, path, read_only=True))
     for name, secret in (
         (CREDENTIALS, model.credentials.secret_name if model.credentials else None),
         (SAMPLES_CREDENTIALS, model.samples.secret_name if model.samples else None),
+        *((lesson.credentials, lesson.secret_name) for lesson in lesson_sources(said)),
     ):
         if secret is not None:
             volumes.append(secret_volume(name, secret))
             mounts.append(mount(name, f"{RUN_MOUNT}/{name}", read_only=True))
     return volumes, mounts
-
-
-def _claims(model: ModelSpec) -> list[tuple[str, str, str]]:
-    """Volume name, claim and path of what is read from claims. One claim is mounted once, at /source."""
-    source = claim_of(model.uri)
-    samples = claim_of(model.samples.uri) if model.samples else None
-    if samples is None or samples == source:
-        return [] if source is None else [("source", source, SOURCE_MOUNT)]
-    if source is None:
-        return [("samples", samples, SOURCE_MOUNT)]
-    return [("source", source, SOURCE_MOUNT), ("samples", samples, SAMPLES_MOUNT)]
-
-
-def claim_of(uri: str) -> str | None:
-    """The claim of a `pvc://claim/path`, None for every other source."""
-    if not uri.startswith("pvc://"):
-        return None
-    return uri.removeprefix("pvc://").split("/", 1)[0] or None

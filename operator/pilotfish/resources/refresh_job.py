@@ -5,23 +5,28 @@ from typing import Any
 from pilotfish import names
 from pilotfish.api.job_input import REFRESH_ENV, SCRATCH_MOUNT, STORE_MOUNT, WORK_MOUNT, RefreshInput
 from pilotfish.api.model import ModelSpec
+from pilotfish.api.storage import StorageSpec
 from pilotfish.names import Component
 from pilotfish.resources.job import failure_policy, job_environment, source_volumes
 from pilotfish.resources.meta import Owner, make_metadata
-from pilotfish.resources.pods import claim_volume, container, mount, pod_basics, resources, scratch
+from pilotfish.resources.pods import container, mount, pod_basics, resources, scratch
 from pilotfish.resources.policy import Policy
+from pilotfish.resources.storage import bucket_place, bucket_secret, store_volume
 from pilotfish.resources.units import whole_seconds
 
 REFRESH_CONTAINER = "refresh"
 BACKOFF_LIMIT = 1
+_CLAIM = StorageSpec()
 DEADLINE = "30m"
 """Enough to bring a changed model; what is not complete by then goes on at the next look."""
 
 
-def make_refresh_job(owner: Owner, model: ModelSpec, policy: Policy) -> dict[str, Any]:
+def make_refresh_job(
+    owner: Owner, model: ModelSpec, policy: Policy, *, storage: StorageSpec = _CLAIM
+) -> dict[str, Any]:
     """The whole Job. It is created once and never applied again; its input hash tells what it was asked."""
     metadata = make_metadata(owner, name=names.refresh_job(owner.name), component=Component.REFRESH)
-    pod = _pod(owner, model, policy)
+    pod = _pod(owner, model, policy, storage)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -36,10 +41,11 @@ def make_refresh_job(owner: Owner, model: ModelSpec, policy: Policy) -> dict[str
     }
 
 
-def _pod(owner: Owner, model: ModelSpec, policy: Policy) -> dict[str, Any]:
+def _pod(owner: Owner, model: ModelSpec, policy: Policy, storage: StorageSpec) -> dict[str, Any]:
     compute = policy.verify_compute
-    told = RefreshInput(name=owner.name, uri=model.uri).to_json()
+    told = RefreshInput(name=owner.name, uri=model.uri, bucket=bucket_place(owner, storage)).to_json()
     volumes, mounts = source_volumes(model.model_copy(update={"samples": None}))
+    secret, secret_mounts = bucket_secret(storage)
     shared = [mount("store", STORE_MOUNT), mount("work", WORK_MOUNT), mount("tmp", SCRATCH_MOUNT)]
     return {
         **pod_basics(policy.images),
@@ -54,8 +60,8 @@ def _pod(owner: Owner, model: ModelSpec, policy: Policy) -> dict[str, Any]:
                     "env": [{"name": REFRESH_ENV, "value": told}, *job_environment(compute)],
                     "resources": resources(compute),
                 },
-                mounts=[*shared, *mounts],
+                mounts=[*shared, *mounts, *secret_mounts],
             )
         ],
-        "volumes": [claim_volume("store", names.store_claim(owner.name)), scratch("work"), scratch("tmp"), *volumes],
+        "volumes": [store_volume(owner, storage), scratch("work"), scratch("tmp"), *volumes, *secret],
     }

@@ -1,10 +1,10 @@
 """The verification Job: sends the golden set to every loaded pod of a revision before it gets any traffic.
 
-It holds no credentials, reads the store and changes nothing. Out of a bucket another container, `golden`, brings it what
-it reads.
+It holds no credentials, reads the store and changes nothing. Out of a bucket another container, `golden`, brings it
+what it reads.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pilotfish import names
@@ -37,7 +37,7 @@ class VerifyIntent:
     tolerance_field: str
     pods: int
     deployment_uid: str
-    storage: StorageSpec = StorageSpec()
+    storage: StorageSpec = field(default_factory=StorageSpec)
 
 
 def make_verify_job(owner: Owner, intent: VerifyIntent, policy: Policy) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pilotfish.core.rollout.steps import resolve_steps
 from pilotfish.core.rollout.turn import Rollout, give_up
 from pilotfish.core.scope import Scope
 from pilotfish.core.serving import advance_serving
+from pilotfish.resources.storage import bucket_uri
 
 _LOOK_AGAIN_FOR_FOREIGN = timedelta(seconds=60)
 
@@ -128,7 +129,7 @@ def find_foreign(scope: Scope) -> Progress | None:
     name = scope.owner.name
     revision = names.revision_name(name, scope.revision)
     needed = {
-        ("PersistentVolumeClaim", names.store_claim(name)),
+        *(() if bucket_uri(scope.spec.storage) else {("PersistentVolumeClaim", names.store_claim(name))}),
         ("Job", names.optimize_job(name, scope.revision)),
         ("Job", names.verify_job(name, scope.revision)),
         *({("Deployment", names.shadow(name, scope.revision))} if scope.spec.rollout.shadow else ()),

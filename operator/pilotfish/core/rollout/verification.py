@@ -19,13 +19,13 @@ from pilotfish.core.objects import Body, annotation_of, is_deleting, name_of
 from pilotfish.core.plan import Apply
 from pilotfish.core.scope import Scope
 from pilotfish.resources.revision import RevisionRecord
-from pilotfish.resources.verify_job import VERIFY_CONTAINER, VerifyIntent, make_verify_job
+from pilotfish.resources.verify_job import GOLDEN_CONTAINER, VERIFY_CONTAINER, VerifyIntent, make_verify_job
 
 MOST_ERRORS = 3
 """Jobs in a row that could not verify; the last one decides."""
 
 VERIFICATION = JobKind(
-    containers=frozenset({VERIFY_CONTAINER}),
+    containers=frozenset({GOLDEN_CONTAINER, VERIFY_CONTAINER}),
     result=VERIFY_CONTAINER,
     is_result=lambda told: told.verification is not None,
     failed=Reason.VERIFICATION_ERROR,
@@ -133,6 +133,7 @@ def _wanted_job(scope: Scope, record: RevisionRecord) -> Body | None:
         tolerance_field=f"spec.{'rollout.verification' if own else 'optimization'}.tolerance",
         pods=pods,
         deployment_uid=deployment["metadata"]["uid"],
+        storage=scope.spec.storage,
     )
     return make_verify_job(scope.owner, intent, scope.policy)
 

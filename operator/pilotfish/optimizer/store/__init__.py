@@ -1,0 +1,1 @@
+"""Where artifacts live: claims and buckets behind one small interface, who refers to what, and what may go."""
