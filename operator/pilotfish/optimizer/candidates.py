@@ -176,19 +176,18 @@ def make_order(shop: Workshop, target: Path, *, kept: tuple[str, ...] = ()) -> O
     )
 
 
-def keep_in_float(shop: Workshop, static: Candidate, count: int) -> Candidate:
-    """INT8 static once more, without its `count` worst layers; raises ValueError when nothing is left to quantize."""
-    worst = static.layers[:count]
-    folder = _fresh(shop.folder / f"{MIXED}-{count}")
-    made = to_int8_static(make_order(shop, folder / "model.onnx", kept=tuple(one.layer for one in worst)))
-    names = ", ".join(one.layer for one in worst[:_NAMED]) + (" and more" if count > _NAMED else "")
-    note = f"{MIXED} keeps {count} of {len(static.layers)} layers in float: {names}."
+def keep_in_float(shop: Workshop, static: Candidate, kept: tuple[str, ...]) -> Candidate:
+    """INT8 static once more, without these layers; raises ValueError when nothing is left to quantize."""
+    folder = _fresh(shop.folder / f"{MIXED}-{len(kept)}")
+    made = to_int8_static(make_order(shop, folder / "model.onnx", kept=kept))
+    names = ", ".join(kept[:_NAMED]) + (" and more" if len(kept) > _NAMED else "")
+    note = f"{MIXED} keeps {len(kept)} of {len(static.layers)} layers in float: {names}."
     return replace(
         static,
         variant=MIXED,
         folder=folder,
         notes=(*made.notes, note),
-        layers=tuple(one.model_copy(update={"kept": index < count}) for index, one in enumerate(static.layers)),
+        layers=tuple(one.model_copy(update={"kept": one.layer in kept}) for one in static.layers),
     )
 
 

@@ -22,6 +22,8 @@ _PAIR = ("QuantizeLinear", "DequantizeLinear")
 _RENAMED = "_QuantizeLinear_Input"
 """What ONNX Runtime appends to the name of an output of the graph that it quantizes."""
 _ALONE = "__alone"
+_SAME_RANGE = ("Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators that pass numbers on as they are."""
 
 
 def lone_errors(
@@ -43,6 +45,29 @@ def lone_errors(
         LayerError(layer=name, op=op, error=_ratio(wrong, whole))
         for (name, op), (wrong, whole) in zip(probe.layers, sums, strict=True)
     )
+
+
+def retreat_order(quantized: Path, layers: Sequence[LayerError]) -> tuple[str, ...]:
+    """Names of the layers, the worst first, each followed by the layers that make its inputs.
+
+    A tensor is in 8 bits as long as one side of it is: a layer goes back to float only together with those before it.
+    """
+    graph = onnx.load(str(quantized), load_external_data=False).graph
+    producers = {name: node for node in graph.node for name in node.output}
+    nodes, known = {node.name: node for node in graph.node}, {one.layer for one in layers}
+    order: dict[str, None] = {}
+    for one in layers:
+        order[one.layer] = None
+        waiting = list(nodes[one.layer].input)
+        while waiting:
+            maker = producers.get(waiting.pop())
+            if maker is None or maker.name in order:
+                continue
+            if maker.name in known:
+                order[maker.name] = None
+            if maker.op_type in (*_PAIR, *_SAME_RANGE):
+                waiting += maker.input
+    return tuple(order)
 
 
 def matched_errors(
