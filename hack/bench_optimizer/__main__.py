@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from safetensors.numpy import save_file
 
 import pilotfish
 from bench_optimizer.peers import PEERS
+from bench_optimizer.served import served
 from bench_optimizer.subjects import SUBJECTS, Subject
-from pilotfish.api.report import Backend, Report
+from pilotfish.api.report import Report
 from pilotfish.optimizer import worker
 from pilotfish.optimizer.benchmark import BenchmarkPlan, Measured, available_threads, benchmark
 from pilotfish.optimizer.local import run_local
@@ -71,7 +72,7 @@ def compare(name: str, folder: Path) -> None:
                 workers[peer] = started
             except WorkerError as error:
                 failed[peer] = str(error)
-        workers[OURS] = stack.enter_context(Worker(_ours(made, inputs, subject), work=folder))
+        workers[OURS] = stack.enter_context(Worker(served(made.report, made.artifact, inputs), work=folder))
         answers = {who: one.run(batch=1)[subject.output] for who, one in workers.items()}
         figures = benchmark(workers, batch_sizes=BATCHES, plan=PLAN, progress=Progress({"": 1}, out=io.StringIO()))
     show(name, made, figures, errors(answers))
@@ -138,17 +139,6 @@ def _order(kind: str, path: Path, inputs: Path, subject: Subject) -> worker.Subj
         inputs=str(inputs),
         outputs=(subject.output,),
         batched=True,
-    )
-
-
-def _ours(made: Made, inputs: Path, subject: Subject) -> worker.Subject:
-    """The served file in the runtime that serves it."""
-    record = made.report.artifact
-    kind = {Backend.ONNXRUNTIME: "onnx", Backend.OPENVINO: "openvino", Backend.PYTORCH: "torchscript"}[record.backend]
-    (file,) = (p for p in made.artifact.glob("model_repository/*/1/model.*") if p.suffix in {".onnx", ".pt", ".xml"})
-    source = {"inputs": [t.to_wire() for t in made.report.signature.inputs]}
-    return replace(
-        _order(kind, file, inputs, subject), source=source, parameters=dict(getattr(record, "parameters", None) or {})
     )
 
 
