@@ -143,6 +143,21 @@ class KubeCluster:
             if not token:
                 return items
 
+    async def create(self, body: Body, *, manager: str) -> Body:
+        """Create an object in the name of a person; Conflict when there is one of that name."""
+        ref = ref_of(body)
+        path = path_of(api_version=ref.api_version, kind=ref.kind, namespace=ref.namespace)
+        query = {"fieldManager": manager, "fieldValidation": "Strict"}
+        return await self._request("POST", ref.kind, path, query=query, body=body)
+
+    async def log(self, ref: ObjectRef, *, container: str, limit: int) -> bytes:
+        """What a container of a pod has written, at most `limit` bytes."""
+        query = {"container": container, "limitBytes": str(limit)}
+        status, text, headers = await self._exchange("GET", ref.kind, _path(ref, subresource="log"), query=query)
+        if status >= 300:  # noqa: PLR2004 - the boundary of success in HTTP
+            _answer(status, text, headers)
+        return text
+
     async def _request(
         self,
         verb: str,
@@ -153,8 +168,23 @@ class KubeCluster:
         body: Body | None = None,
         content_type: str = _JSON,
     ) -> dict[str, Any]:
+        return _answer(
+            *await self._exchange(verb, kind, path, query=query, body=body, content_type=content_type, accept=_JSON)
+        )
+
+    async def _exchange(
+        self,
+        verb: str,
+        kind: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        content_type: str = _JSON,
+        accept: str = "*/*",
+    ) -> tuple[int, bytes, Mapping[str, str]]:
         configuration = self._client.configuration
-        headers = {"Accept": _JSON, "Content-Type": content_type, **self._client.default_headers}
+        headers = {"Accept": accept, "Content-Type": content_type, **self._client.default_headers}
         code = "error"
         try:
             authorization = await authorization_of(configuration)
@@ -173,7 +203,7 @@ class KubeCluster:
             raise ClusterError(f"cannot reach the API server: {type(error).__name__}: {error}") from error
         finally:
             self._on_request(verb, kind, code)
-        return _answer(response.status, text, response.headers)
+        return response.status, text, response.headers
 
 
 def _answer(status: int, text: bytes, headers: Mapping[str, str]) -> dict[str, Any]:

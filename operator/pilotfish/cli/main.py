@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.live import Live
 
 from pilotfish.api.lint import Finding
-from pilotfish.cli import verbs
+from pilotfish.cli import artifacts, verbs
 from pilotfish.cli.advice import advise
 from pilotfish.cli.check import check
 from pilotfish.cli.manifests import Document, Unreadable, read_documents
 from pilotfish.cli.preview import preview
 from pilotfish.cli.render import draw
+from pilotfish.cli.report import report
 from pilotfish.cli.session import Place, Session, run
 from pilotfish.cli.terminal import Context, Kubeconfig, Name, Namespace, err, fail, out
 from pilotfish.cli.tree import Node
@@ -89,6 +90,8 @@ def get(
 
 
 verbs.add_to(app)
+app.add_typer(artifacts.app, name="artifacts")
+app.command()(report)
 
 
 @app.command()
@@ -97,6 +100,10 @@ def optimize(
     out_folder: Annotated[
         Path, typer.Option("--out", help="Folder for the artifact and its report.", show_default=False)
     ],
+    triton: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of a Triton's gRPC API with explicit model control: tune serving settings there."),
+    ] = None,
 ) -> None:
     """Fetch, optimize and prove the model of one ModelDeployment here, with the code that the Job runs."""
     try:
@@ -105,12 +112,13 @@ def optimize(
     except ImportError as error:
         fail(f"{error}; install the optimizer with pip install 'pilotfish[optimizer]' (and torch for PyTorch models)")
     try:
-        told = run_local(filename, out_folder)
+        told = run_local(filename, out_folder, triton=triton)
     except OptimizerError as error:
         fail(str(error))
     out.print(told.message, markup=False)
     if told.artifact is not None:
-        out.print(f"artifact: {out_folder / told.artifact.path}", markup=False)
+        folder = out_folder / told.artifact.path
+        out.print(f"artifact: {folder}\nreport: {folder / 'report.html'}", markup=False)
 
 
 @app.command()
