@@ -138,7 +138,8 @@ def _by_structure(path: Path, head: bytes) -> ModelFormat:
         return ModelFormat.ONNX
     if path.name == "saved_model.pb":
         raise OptimizerError(
-            Reason.UNKNOWN_FORMAT, "saved_model.pb is a SavedModel without its variables; point spec.model.uri at its folder"
+            Reason.UNKNOWN_FORMAT,
+            "saved_model.pb is a SavedModel without its variables; point spec.model.uri at its folder",
         )
     if path.suffix.lower() == ".onnx" and starts_like_onnx(path):
         raise OptimizerError(Reason.SOURCE_TRUNCATED, f"{path.name} is an ONNX file cut short; upload it again")

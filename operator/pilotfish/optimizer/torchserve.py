@@ -69,7 +69,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
             raise TypeError("its model is no object")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OptimizerError(
-            Reason.MODEL_INVALID, f"{MANIFEST} of the archive cannot be read ({error}); pack it with torch-model-archiver"
+            Reason.MODEL_INVALID,
+            f"{MANIFEST} of the archive cannot be read ({error}); pack it with torch-model-archiver",
         ) from error
     return said
 

@@ -27,15 +27,17 @@ def to_onnx(source: Sequence[str], target: Path, *, names: Mapping[str, str], ca
         try:
             convert.main()
         except (Exception, SystemExit) as error:  # its command line ends the process on some failures
-            raise _failed(called, complaints or [first_line(error) if isinstance(error, Exception) else "it gave up"]) from error
+            raise _failed(
+                called, complaints or [first_line(error) if isinstance(error, Exception) else "it gave up"]
+            ) from error
     if not target.is_file():
         raise _failed(called, complaints or ["it wrote no file"])
     if names:
-        onnx.save(rename(onnx.load(str(target)), names), str(target))
+        onnx.save(rename(onnx.load(str(target)), names), str(target))  # in the order of `names`
 
 
 def rename(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
-    """The model with other names for its inputs and outputs; a name that is taken inside is moved out of the way."""
+    """The model with other names for its inputs and outputs, in their order; a name taken inside gets out of the way."""
     graph = model.graph
     moved = {old: new for old, new in names.items() if old != new}
     taken = {name for node in graph.node for name in (*node.input, *node.output)} | {t.name for t in graph.initializer}
@@ -46,13 +48,17 @@ def rename(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
                 ends[index] = moved.get(name, name)
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = moved.get(value.name, value.name)
+    order = {name: index for index, name in enumerate(names.values())}
+    for values in (graph.input, graph.output):
+        values.sort(key=lambda value: order.get(value.name, len(order)))
     return model
 
 
 def _failed(called: str, complaints: Sequence[str]) -> OptimizerError:
     words = "; ".join(dict.fromkeys(complaints[:3]))
     return OptimizerError(
-        Reason.CONVERSION_FAILED, f"tf2onnx cannot convert {called}: {words}; export it as ONNX yourself, or replace these operators"
+        Reason.CONVERSION_FAILED,
+        f"tf2onnx cannot convert {called}: {words}; export it as ONNX yourself, or replace these operators",
     )
 
 

@@ -75,7 +75,9 @@ def check_tables(path: Path, file: Any, *, size: int) -> None:
         for name in group:
             link = group.get(name, getlink=True)
             if isinstance(link, (h5py.ExternalLink, h5py.SoftLink)):
-                raise _unsafe(path, f"links {name!r} to {getattr(link, 'filename', link.path)!r}", "save the model again")
+                raise _unsafe(
+                    path, f"links {name!r} to {getattr(link, 'filename', link.path)!r}", "save the model again"
+                )
             item = group[name]
             where = h5py.h5o.get_info(item.id).addr
             if where in seen:  # two names of one object, or a circle
@@ -96,6 +98,13 @@ def _check_config(path: Path, config: Any) -> None:
         kind, module = item.get("class_name"), item.get("module")
         if isinstance(kind, str) and kind in _CODE:
             raise _unsafe(path, f"holds a {kind} layer" if kind != "__lambda__" else "holds a Python lambda", _TRUST)
+        own = next((n for n in (item.get("registered_name"), kind) if isinstance(n, str) and ">" in n), None)
+        if own is not None:
+            raise OptimizerError(
+                Reason.MODEL_INVALID,
+                f"{path.name} builds {own}, whose code is not in the file; export the model with "
+                "model.export(folder) and trust: Executable, or as ONNX",
+            )
         if "class_name" in item and isinstance(module, str) and not _is_keras(module):
             raise _unsafe(path, f"builds {module}.{kind}, which is no part of Keras", _TRUST)
         for key in sorted(_FILES & item.keys()):
@@ -103,9 +112,7 @@ def _check_config(path: Path, config: Any) -> None:
                 raise _unsafe(path, f"reads the file {item[key]!r} when it is opened", "put the words into the layer")
 
 
-_TRUST = (
-    "set spec.model.trust: Executable if you trust whoever wrote it, or write that part with Keras operations or as ONNX"
-)
+_TRUST = "set spec.model.trust: Executable if you trust whoever wrote it, or write that part with Keras operations or as ONNX"
 
 
 def _is_keras(module: str) -> bool:

@@ -173,9 +173,7 @@ class TFLiteOriginal:
             runner = self._interpreter.get_signature_runner(next(iter(signatures)))
             return dict(runner.get_input_details()), dict(runner.get_output_details())
         given = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        first, second = (
-            dict(zip(_distinct([d["name"] for d in details]), details, strict=True)) for details in given
-        )
+        first, second = (dict(zip(_distinct([d["name"] for d in details]), details, strict=True)) for details in given)
         return first, second
 
 
