@@ -1,5 +1,6 @@
 """Recipes on ONNX files alone: no workers, no benchmark, no torch."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def save_convolutions(path: Path, *, channels: Sequence[int] = (3, 16, 16), seed
     """[batch, 3, 8, 8] to [batch, 4]: convolutions with ReLU between, a pool and a matrix."""
     rng = np.random.default_rng(seed)
     nodes, weights, name = [], [], "x"
-    for index, (wide, out) in enumerate(zip(channels, channels[1:], strict=False)):
+    for index, (wide, out) in enumerate(itertools.pairwise(channels)):
         weights.append(_weight(rng, f"w{index}", out, wide, 3, 3))
         nodes.append(helper.make_node("Conv", [name, f"w{index}"], [f"c{index}"], f"conv{index}", pads=[1, 1, 1, 1]))
         nodes.append(helper.make_node("Relu", [f"c{index}"], [f"r{index}"], f"relu{index}"))
