@@ -17,7 +17,6 @@ from pilotfish.optimizer.tensorflow.originals import open_original
 def main(models, out, wanted):
     for text in wanted:
         kind, name = text.split("=")
-        print(name, flush=True)
         original = open_original(ModelFormat(kind), models / name, trusted=kind == "SavedModel", threads=1)
         scratch = out / f"{name}.scratch"
         scratch.mkdir()

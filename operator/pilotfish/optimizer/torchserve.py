@@ -57,22 +57,20 @@ def open_archive(archive: Identified, spec: ModelSpec) -> Content:
 def _note(said: dict[str, Any]) -> str:
     handler = said.get("handler") or "its handler"
     return (
-        f"The handler of the TorchServe archive ({handler}) is not run: clients send tensors and get tensors, so what it "
-        "does before and after the model is theirs to do."
+        f"The handler of the TorchServe archive ({handler}) is not run: clients send tensors and get tensors, so what "
+        "it does before and after the model is theirs to do."
     )
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
         said = json.loads((folder / MANIFEST).read_text())["model"]
-        if not isinstance(said, dict):
-            raise TypeError("its model is no object")
+        return dict(said)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OptimizerError(
             Reason.MODEL_INVALID,
             f"{MANIFEST} of the archive cannot be read ({error}); pack it with torch-model-archiver",
         ) from error
-    return said
 
 
 def _file(folder: Path, said: dict[str, Any], key: str) -> Path | None:

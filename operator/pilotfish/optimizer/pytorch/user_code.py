@@ -29,14 +29,12 @@ def build_from_file(architecture: Architecture, folder: Path) -> Any:
     path = _inside(name, folder)
     with _imports_from(folder):
         try:
-            module = _execute(path)
-            if not hasattr(module, attribute):
-                raise _invalid(f"{name} has no {attribute!r}; name the function or class that makes the model")
-            made = getattr(module, attribute)(**architecture.arguments)
-        except OptimizerError:
-            raise
+            maker = getattr(_execute(path), attribute, None)
+            made = None if maker is None else maker(**architecture.arguments)
         except (Exception, SystemExit) as error:
             raise _invalid(f"{architecture.file} fails with {type(error).__name__}: {error}; correct it") from error
+    if maker is None:
+        raise _invalid(f"{name} has no {attribute!r}; name the function or class that makes the model")
     if not isinstance(made, torch.nn.Module):
         raise _invalid(f"{architecture.file} returns a {type(made).__name__}; return the torch.nn.Module")
     return made.eval()
@@ -59,7 +57,7 @@ def _inside(name: str, folder: Path) -> Path:
 def _execute(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(_MODULE, path)
     if spec is None or spec.loader is None:
-        raise _invalid(f"{path.name} is no Python file")
+        raise ImportError(f"{path.name} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = module  # dataclasses and torch's tracers look a class's module up
     spec.loader.exec_module(module)

@@ -1,1 +1,1 @@
-"""Models of TensorFlow. TensorFlow itself is only ever loaded in a process of its own: `python -m …tensorflow.serve`."""
+"""Models of TensorFlow. TensorFlow itself is only ever loaded in a process of its own: `serve`."""

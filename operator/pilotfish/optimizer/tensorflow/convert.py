@@ -27,17 +27,18 @@ def to_onnx(source: Sequence[str], target: Path, *, names: Mapping[str, str], ca
         try:
             convert.main()
         except (Exception, SystemExit) as error:  # its command line ends the process on some failures
-            raise _failed(
-                called, complaints or [first_line(error) if isinstance(error, Exception) else "it gave up"]
-            ) from error
-    if not target.is_file():
-        raise _failed(called, complaints or ["it wrote no file"])
+            words = first_line(error) if isinstance(error, Exception) else "it gave up"
+            raise _failed(called, complaints or [words]) from error
+    try:  # it keeps operators that it does not know, under their own names
+        onnx.checker.check_model(str(target))
+    except (OSError, onnx.checker.ValidationError) as error:
+        raise _failed(called, complaints or [first_line(error)]) from error
     if names:
         onnx.save(rename(onnx.load(str(target)), names), str(target))  # in the order of `names`
 
 
 def rename(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
-    """The model with other names for its inputs and outputs, in their order; a name taken inside gets out of the way."""
+    """The model with other names for its inputs and outputs, in their order; a name taken inside makes way."""
     graph = model.graph
     moved = {old: new for old, new in names.items() if old != new}
     taken = {name for node in graph.node for name in (*node.input, *node.output)} | {t.name for t in graph.initializer}
@@ -58,7 +59,7 @@ def _failed(called: str, complaints: Sequence[str]) -> OptimizerError:
     words = "; ".join(dict.fromkeys(complaints[:3]))
     return OptimizerError(
         Reason.CONVERSION_FAILED,
-        f"tf2onnx cannot convert {called}: {words}; export it as ONNX yourself, or replace these operators",
+        f"tf2onnx cannot convert {called}: {words}; replace what it names, or export it as ONNX yourself",
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether a Keras file is data alone. Reads its JSON and its HDF5 tables without Keras; names and links are not trusted.
+"""Whether a Keras file is data alone. Reads its JSON and its HDF5 tables without Keras, and trusts no name.
 
 Keras' own safe mode stands behind this: the list here is shorter than what Keras would build.
 """
@@ -79,10 +79,10 @@ def check_tables(path: Path, file: Any, *, size: int) -> None:
                     path, f"links {name!r} to {getattr(link, 'filename', link.path)!r}", "save the model again"
                 )
             item = group[name]
-            where = h5py.h5o.get_info(item.id).addr
-            if where in seen:  # two names of one object, or a circle
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:  # two names of one object, or a circle
                 continue
-            seen.add(where)
+            seen.add(address)
             if isinstance(item, h5py.Group):
                 groups.append(item)
             elif isinstance(item, h5py.Dataset):
@@ -112,7 +112,7 @@ def _check_config(path: Path, config: Any) -> None:
                 raise _unsafe(path, f"reads the file {item[key]!r} when it is opened", "put the words into the layer")
 
 
-_TRUST = "set spec.model.trust: Executable if you trust whoever wrote it, or write that part with Keras operations or as ONNX"
+_TRUST = "set spec.model.trust: Executable if you trust whoever wrote it, or write that part with Keras operations"
 
 
 def _is_keras(module: str) -> bool:

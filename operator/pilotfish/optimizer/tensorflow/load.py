@@ -1,6 +1,5 @@
-"""Keras, SavedModel and TFLite: converted to ONNX in a process of its own, where the original stays to be compared with."""
+"""Keras, SavedModel and TFLite: converted to ONNX in a process of its own, where the original stays to be asked."""
 
-import os
 import tempfile
 import zipfile
 from pathlib import Path
@@ -51,5 +50,5 @@ def _as_keras_reads_it(found: Identified, folder: Path) -> Path:
         return found.path
     link = folder / f"{found.path.stem}{ending}"
     link.unlink(missing_ok=True)
-    os.symlink(found.path.resolve(), link)
+    link.symlink_to(found.path.resolve())
     return link

@@ -167,7 +167,7 @@ class TFLiteOriginal:
         return {detail["name"]: name for name, detail in (self._inputs | self._outputs).items()}
 
     def _named(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Details of inputs and outputs by the signature's names, else by the tensors' own without what Triton refuses."""
+        """Details of inputs and outputs by the signature's names, else by the tensors' own."""
         signatures = self._interpreter.get_signature_list()
         if signatures:
             runner = self._interpreter.get_signature_runner(next(iter(signatures)))

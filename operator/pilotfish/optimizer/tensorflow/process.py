@@ -1,4 +1,4 @@
-"""The parent's side of TensorFlow: find a Python that has it, have a model opened and converted there, ask it for answers.
+"""The parent's side of TensorFlow: find a Python that has it, have a model opened and converted there, and ask it.
 
 Imports no TensorFlow: a model that crashes it kills the child and nothing else, and its memory goes with the child.
 """
@@ -78,7 +78,7 @@ class TensorFlowProcess:
         self.opened = Opened(runtime=reply["runtime"], notes=tuple(reply["notes"]))
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """The model's answers to one call. Raises RuntimeError with the framework's words when it refuses the inputs."""
+        """The model's answers to one call. Raises RuntimeError with the framework's words when it refuses them."""
         given, back = self._scratch / "inputs.safetensors", self._scratch / "outputs.safetensors"
         save_file({name: np.ascontiguousarray(array) for name, array in inputs.items()}, given)
         reply = self._ask({"from": str(given), "to": str(back)})
