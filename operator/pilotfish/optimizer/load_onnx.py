@@ -65,7 +65,7 @@ def settle_signature(model: LoadedModel, *, trial: Arrays | None) -> LoadedModel
         why = (
             f"input {fixed[0]!r} has no free first dimension"
             if fixed
-            else "its answers do not follow the first dimension"
+            else "one sample's answer depends on the others in its batch, or is no answer of its own"
         )
         notes += (f"The model is served without batching: {why}.",)
     return replace(model, signature=batched, notes=notes)
