@@ -4,6 +4,7 @@ A recorded pod template that changes means that an upgrade of the operator moves
 may be right; it is never an accident: `pytest --record` and a look at the difference.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import kubernetes_validate
@@ -12,6 +13,7 @@ import yaml
 
 from pilotfish import names
 from pilotfish.api.job_input import SHADOW_DRAIN_SECONDS
+from pilotfish.api.optimization import ExportFormat
 from pilotfish.api.tolerance import Tolerance
 from pilotfish.resources import (
     JobIntent,
@@ -46,6 +48,14 @@ SPECS = {
         "model": {"uri": "https://example.com/digits.onnx", "digest": "sha256:" + "c" * 64},
         "serving": {"resources": {"cpu": "2", "memory": "1Gi"}, "instances": 2, "protocols": ["GRPC"]},
     },
+    "bucket": {
+        "model": {
+            "uri": "s3://models/digits/v1/",
+            "credentials": {"secretName": "source-credentials"},
+            "samples": {"uri": "pvc://samples/digits.npz"},
+        },
+        "storage": {"kind": "Bucket", "bucket": {"uri": "s3://artifacts/team", "secretName": "bucket-credentials"}},
+    },
     "everything": {
         "model": {
             "uri": "pvc://models/digits/v1",
@@ -77,7 +87,7 @@ def render(spec_name, *, backend="onnxruntime"):
     revision, recipe = names.revision_hash(spec), names.recipe_key(spec)
     artifact, signature = make_artifact(recipe, backend=backend), make_signature()
     deployment = make_deployment(
-        OWNER, ServingIntent(serving=spec.serving, revision=revision, artifact=artifact), POLICY
+        OWNER, ServingIntent(serving=spec.serving, revision=revision, artifact=artifact, storage=spec.storage), POLICY
     )
     config_map = make_config_map(
         OWNER, revision=revision, serving=spec.serving, backend=artifact.backend, signature=signature, policy=POLICY
@@ -100,7 +110,7 @@ def render(spec_name, *, backend="onnxruntime"):
         "config-map": config_map,
         "headless": headless,
         "verify-job": make_verify_job(OWNER, verify_intent(record, spec), POLICY),
-        "refresh-job": make_refresh_job(OWNER, spec.model, POLICY),
+        "refresh-job": make_refresh_job(OWNER, spec.model, POLICY, storage=spec.storage),
         "shadow": make_shadow(OWNER, shadow_intent(spec, candidate=revision), POLICY),
         "deployment": with_scale(deployment, replicas=spec.serving.replicas, progress_deadline="10m"),
         "service": make_service(OWNER, stable=revision, pointed=revision, protocols=spec.serving.protocols),
@@ -117,6 +127,7 @@ def shadow_intent(spec, *, candidate="another7", **changes):
 def verify_intent(record, spec, **changes):
     """The record's verification on the pods of one Deployment."""
     told = {"tolerance": spec.optimization.tolerance, "tolerance_field": "spec.optimization.tolerance"}
+    told["storage"] = spec.storage
     return VerifyIntent(**{**told, "record": record, "pods": spec.serving.replicas, "deployment_uid": "uid", **changes})
 
 
@@ -159,6 +170,52 @@ def test_only_fetch_sees_credentials_and_sources():
     private = {"credentials", "samples-credentials", "source", "samples"}
     assert private <= {m["name"] for m in fetch["volumeMounts"]}
     assert not private & {m["name"] for m in optimize["volumeMounts"]}
+
+
+def _containers(body):
+    pod = body["spec"]["template"]["spec"]
+    found = (*pod.get("initContainers", ()), *pod["containers"])
+    return {one["name"]: {m["name"]: m.get("readOnly", False) for m in one["volumeMounts"]} for one in found}
+
+
+def test_only_those_who_talk_to_the_bucket_hold_its_keys():
+    """And none of them opens a model."""
+    made, secret = render("bucket"), "store-credentials"
+    holders = {
+        kind: {name for name, mounts in _containers(made[kind]).items() if secret in mounts}
+        for kind in ("job", "verify-job", "refresh-job", "deployment", "shadow")
+    }
+    assert holders == {
+        "job": {"fetch", "publish"},
+        "verify-job": {"golden"},
+        "refresh-job": {"refresh"},
+        "deployment": {"install"},
+        "shadow": set(),
+    }
+
+
+def test_who_publishes_shares_nothing_that_the_optimizer_may_write():
+    job = render("bucket")["job"]
+    containers = _containers(job)
+    assert list(containers) == ["fetch", "optimize", "publish"], "in this order"
+    written = {name for name, read_only in containers["optimize"].items() if not read_only}
+    assert {name: containers["publish"][name] for name in written & set(containers["publish"])} == {"store": True}
+    (publish,) = job["spec"]["template"]["spec"]["containers"]
+    assert {env["value"] for env in publish["env"] if env["name"] in {"HOME", "TMPDIR"}} == {"/order"}
+
+
+def test_with_a_bucket_no_pod_mounts_a_claim():
+    for kind in ("job", "verify-job", "refresh-job", "deployment"):
+        volumes = render("bucket")[kind]["spec"]["template"]["spec"]["volumes"]
+        claims = [v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v]
+        assert claims == (["samples"] if kind == "job" else []), "the user's own"
+
+
+def test_a_bucket_without_a_secret_mounts_none():
+    spec = make_spec({**SPECS["bucket"], "storage": {"kind": "Bucket", "bucket": {"uri": "s3://artifacts/team"}}})
+    job = make_job(OWNER, JobIntent(spec=spec, revision="rev", recipe_key="recipe", generation=1), POLICY)
+    secrets = [v["secret"]["secretName"] for v in job["spec"]["template"]["spec"]["volumes"] if "secret" in v]
+    assert secrets == ["source-credentials"]
 
 
 def test_the_verification_job_sees_no_credentials_and_changes_nothing_in_the_store():
@@ -278,6 +335,30 @@ def test_claims_are_mounted_where_fetch_looks(model, samples, expected):
 def test_the_light_image_is_for_what_is_surely_onnx(model, light):
     image = optimizer_image(make_spec({"model": model}).model, POLICY.images)
     assert image == (POLICY.images.optimizer if light else POLICY.images.optimizer_torch)
+
+
+@pytest.mark.parametrize(
+    ("model", "exports", "image"),
+    [
+        ({"uri": "s3://m/x.keras"}, (), "tf"),
+        ({"uri": "s3://m/x.H5"}, (), "tf"),
+        ({"uri": "s3://m/x.tflite"}, (), "tf"),
+        ({"uri": "s3://m/saved_model.pb"}, (), "tf"),
+        ({"uri": "s3://m/folder/", "format": "SavedModel", "trust": "Executable"}, (), "tf"),
+        ({"uri": "s3://m/x", "format": "TFLite"}, (), "tf"),
+        ({"uri": "s3://m/x.keras", "format": "ONNX"}, (), "light"),
+        ({"uri": "s3://m/x.onnx"}, (ExportFormat.TFLITE,), "tf"),
+        ({"uri": "s3://m/x.onnx"}, (ExportFormat.OPENVINO,), "light"),
+        ({"uri": "s3://m/x.pt2"}, (ExportFormat.TFLITE,), "torch"),
+        ({"uri": "s3://m/x.mar", "trust": "Executable"}, (), "torch"),
+    ],
+)
+def test_tensorflow_s_models_get_the_image_that_converts_them(model, exports, image):
+    images = replace(POLICY.images, optimizer="light", optimizer_torch="torch", optimizer_tf="tf")
+    spec = make_spec({"model": model}).model
+    assert optimizer_image(spec, images, exports=exports) == image
+    none = optimizer_image(spec, replace(images, optimizer_tf=None), exports=exports)
+    assert none == ("torch" if image == "tf" and not exports else "light" if image == "tf" else image)
 
 
 def test_triton_cannot_write_what_it_serves():

@@ -78,7 +78,7 @@ def prune(
         list[str] | None,
         typer.Option(help="NAMESPACE/NAME of a ModelDeployment that exists no more: what it used may go. Repeatable."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Say what would go, and remove nothing.")] = True,  # noqa: FBT002
+    dry_run: Annotated[bool, typer.Option(help="Say what would go, and remove nothing.")] = True,
     output: Printed = Output.TABLE,
 ) -> None:
     """Remove from a bucket or a claim's folder what no revision refers to. Says what would go, unless --no-dry-run."""

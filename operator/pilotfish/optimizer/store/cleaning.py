@@ -6,7 +6,6 @@ Names and ages decide; nothing here opens what it removes.
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from pilotfish.optimizer.package import MANIFEST
 from pilotfish.optimizer.store.artifacts import ARTIFACTS, find_paths, read_manifest, take_away
@@ -69,19 +68,29 @@ def remove_released(shelf: Shelf, paths: Collection[str]) -> tuple[Removal, ...]
 
 
 def find_unused(
-    shelf: Shelf, *, older_than: timedelta, now: datetime, using: Collection[str] = ()
+    shelf: Shelf,
+    *,
+    older_than: timedelta,
+    now: datetime,
+    using: Collection[str] = (),
+    gone: Collection[str] = (),
 ) -> tuple[Removal, ...]:
     """What could go from the whole store: artifacts, halves and, in a claim, sources and work that nobody refers to.
 
-    `using` are digests of sources and names of folders in `work/` that are in use though no artifact says so.
+    `using` are digests of sources and names of folders in `work/` that are in use though no artifact says so, `gone`
+    are files of references that do not count any more.
     """
-    used = _in_use(shelf)
+    used = _in_use(shelf, gone)
     found = []
     for path, files in find_paths(shelf).items():
         if path not in used and _is_older(files, older_than, now):
             whole = any(file.path == f"{path}/{MANIFEST}" for file in files)
             why = "nobody refers to it" if whole else "a half-made one, and nobody refers to it"
             found.append(Removal(path=path, bytes=_bytes(files), why=why))
+    for name in shelf.folders(ARTIFACTS):
+        files = shelf.files(f"{ARTIFACTS}/{name}") if name.startswith(".") else ()
+        if _is_older(files, older_than, now):
+            found.append(Removal(path=f"{ARTIFACTS}/{name}", bytes=_bytes(files), why="half written and left"))
     return (*found, *_unused_sources(shelf, used, older_than=older_than, now=now, using=using))
 
 
@@ -116,18 +125,8 @@ def remove(shelf: Shelf, removals: Collection[Removal]) -> tuple[Removal, ...]:
     return tuple(done)
 
 
-def remove_half_written(store: Path, *, now: datetime) -> None:
-    """Folders of a claim in which an artifact was being written when its Job was stopped."""
-    import shutil
-
-    for folder in (store / ARTIFACTS).glob(".partial-*"):
-        changed = max((p.stat().st_mtime for p in [folder, *folder.rglob("*")]), default=0.0)
-        if now.timestamp() - changed >= GRACE.total_seconds():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _in_use(shelf: Shelf) -> frozenset[str]:
-    return frozenset().union(*(references.paths for references in read_all(shelf).values()))
+def _in_use(shelf: Shelf, gone: Collection[str] = ()) -> frozenset[str]:
+    return frozenset().union(*(told.paths for file, told in read_all(shelf).items() if file not in gone))
 
 
 def _is_older(files: tuple[Stored, ...], than: timedelta, now: datetime) -> bool:

@@ -84,6 +84,11 @@ def read_all(shelf: Shelf) -> dict[str, References]:
     return found
 
 
+def files_of(shelf: Shelf, name: str) -> tuple[str, ...]:
+    """Where a ModelDeployment's references lie, by `namespace/name`: of every object that ever had that name."""
+    return tuple(file.path for file in shelf.files(f"{FOLDER}/{name}"))
+
+
 def refer(shelf: Shelf, owner: Owner, path: str, *, now: datetime) -> None:
     """Say that the artifact is in use, or is going to be made."""
     known = read_references(shelf, owner)

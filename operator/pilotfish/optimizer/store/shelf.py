@@ -134,9 +134,8 @@ class Shelf:
     def remove_folder(self, path: str) -> int:
         """Remove everything below `path`; returns how many bytes that were."""
         files = self.files(path)
-        with told(self.uri):
-            with suppress(FileNotFoundError):  # somebody else was faster
-                self.filesystem.rm(self._at(path), recursive=True)
+        with told(self.uri), suppress(FileNotFoundError):  # somebody else was faster
+            self.filesystem.rm(self._at(path), recursive=True)
         return sum(file.bytes for file in files)
 
     def _listed(self, path: str) -> list[dict[str, Any]]:

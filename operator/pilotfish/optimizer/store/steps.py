@@ -26,7 +26,7 @@ from pilotfish.optimizer.store.artifacts import (
     publish,
     read_manifest,
 )
-from pilotfish.optimizer.store.cleaning import find_unused, remove, remove_half_written, remove_released, settle
+from pilotfish.optimizer.store.cleaning import find_unused, remove, remove_released, settle
 from pilotfish.optimizer.store.keys import artifact_key
 from pilotfish.optimizer.store.references import (
     GRACE,
@@ -144,7 +144,6 @@ def tidy_claim(job: JobInput, store: Path) -> None:
         settle(shelf, THE_CLAIM, f"{ARTIFACTS}/{job.recipe_key}", keep=job.keep, now=now)
         if job.keep is None:
             return
-        remove_half_written(store, now=now)
         for removal in remove(shelf, find_unused(shelf, older_than=GRACE, now=now, using=using)):
             _say(f"removed {removal.path}, {removal.bytes} bytes: {removal.why}")
     except OptimizerError as error:
