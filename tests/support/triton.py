@@ -24,7 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pilotfish.resources.triton_flags import TritonDrain, TritonPorts, triton_arguments, tuning_arguments
+from pilotfish.api.controlled_server import controlled_arguments
+from pilotfish.resources.triton_flags import TritonDrain, TritonPorts, triton_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = ROOT / "images" / "triton-cpu" / "backends"
@@ -189,8 +190,8 @@ class TritonServer:
             backend_directory=backends,
         )
         if self.controlled:
-            arguments = tuning_arguments(
-                VERSION, model_repository=str(self.repository), port=self.ports.grpc, backend_directory=backends
+            arguments = controlled_arguments(
+                model_repository=str(self.repository), port=self.ports.grpc, backend_directory=backends
             )
         if not self.exit_on_error:
             arguments = tuple(a.replace("--exit-on-error=true", "--exit-on-error=false") for a in arguments)

@@ -135,17 +135,19 @@ class TuningReport(ApiModel):
     """How serving settings were found; `points` holds the default first."""
 
     objective: Literal["Latency", "Throughput"]
-    server: str
+    server: str | None = None
     """Name and version of the server that was measured."""
-    cores: int
-    seconds: float
-    budget_seconds: float
-    complete: bool
+    cores: int | None = None
+    """CPU limit of a serving pod."""
+    seconds: float = 0.0
+    budget_seconds: float = 0.0
+    complete: bool = False
     """False: time ran out before a whole sweep brought nothing better."""
     concurrency: int
     max_latency_ms: float | None = None
     """The bound that held for Throughput."""
-    points: tuple[TuningPoint, ...]
-    winner: int
+    points: tuple[TuningPoint, ...] = ()
+    """Left out: nothing was tuned, and `why` says why."""
+    winner: int | None = None
     """Index into `points`."""
     why: str

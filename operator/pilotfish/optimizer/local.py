@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,22 @@ from pilotfish.optimizer.open_remote import Places, open_remote
 from pilotfish.optimizer.pipeline import Run, optimize
 from pilotfish.optimizer.progress import Progress, fetch_stages, optimize_stages
 from pilotfish.optimizer.retraining import Lessons
+from pilotfish.optimizer.tuning.at_hand import is_at_hand, triton_at_hand, with_tuning
 
 
-def run_local(manifest: Path, out: Path, *, plan: BenchmarkPlan | None = None) -> TerminationMessage:
+def run_local(
+    manifest: Path, out: Path, *, plan: BenchmarkPlan | None = None, triton: str | None = None
+) -> TerminationMessage:
     """Fetch and optimize what a ModelDeployment manifest describes; the store is `out`.
 
-    A relative `file:` uri is read from the manifest's folder.
+    A relative `file:` uri is read from the manifest's folder. `triton` is host:port of the gRPC API of a Triton with
+    explicit model control, for tuning; without it a `tritonserver` on PATH is started where tuning is asked for.
 
     Raises:
         OptimizerError: the run's own failure, InputInvalid when the manifest is none.
     """
     document = _read(manifest)
-    spec = _spec(document)
+    spec = with_tuning(_spec(document), triton)
     name = str(document.get("metadata", {}).get("name") or manifest.stem)
     progress = Progress(fetch_stages(spec.optimization))
 
@@ -48,7 +53,7 @@ def run_local(manifest: Path, out: Path, *, plan: BenchmarkPlan | None = None) -
             )
 
     source = bring("fetch", spec.model.uri, out, digest=spec.model.digest)
-    with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder, ExitStack() as stack:
         samples = None
         if spec.model.samples is not None:
             samples = bring("samples", spec.model.samples.uri, Path(folder) / "samples").entry
@@ -56,13 +61,16 @@ def run_local(manifest: Path, out: Path, *, plan: BenchmarkPlan | None = None) -
             lesson.name: bring(lesson.name, lesson.uri, Path(folder) / lesson.name)
             for lesson in lesson_sources(spec.optimization)
         }
+        where = stack.enter_context(triton_at_hand(spec, triton))
         job = JobInput(
             name=name,
             revision="local",
-            recipe_key=_recipe_key(spec, source.record.digest),
+            recipe_key=_recipe_key(spec, source.record.digest, tuned=is_at_hand(spec, triton)),
             model=spec.model,
             optimization=spec.optimization,
-            serving=JobServing(max_batch_size=spec.serving.batching.max_batch_size, gpus=spec.serving.gpus.count),
+            serving=JobServing(
+                max_batch_size=spec.serving.batching.max_batch_size, gpus=spec.serving.gpus.count, tuning=where
+            ),
         )
         return optimize(
             Run(
@@ -103,8 +111,10 @@ def _resolve(uri: str, folder: Path) -> str:
     return f"file://{(folder / uri.removeprefix('file:')).resolve()}"
 
 
-def _recipe_key(spec: ModelDeploymentSpec, digest: str) -> str:
+def _recipe_key(spec: ModelDeploymentSpec, digest: str, *, tuned: bool) -> str:
     """A name for the artifact that changes with the source's bytes and with what is asked of them."""
     text = JobServing(max_batch_size=spec.serving.batching.max_batch_size, gpus=spec.serving.gpus.count).to_json()
     intent = f"{digest}{spec.model.model_dump_json()}{spec.optimization.model_dump_json()}{text}"
+    if tuned:
+        intent += spec.serving.model_dump_json()
     return hashlib.sha256(intent.encode()).hexdigest()[:12]

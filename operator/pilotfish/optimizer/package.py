@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from pilotfish.api.model_config import WARMUP_FOLDER, ServingConfig, render_model_config, warmup_file
+from pilotfish.api.model_config import WARMUP_FOLDER, render_model_config, warmup_file
 from pilotfish.api.report import ArtifactRecord, FileRecord, Manifest, ModelSignature, Report
 from pilotfish.optimizer.digest import folder_digest, hash_folder, total_bytes
 from pilotfish.optimizer.model import Candidate, Samples
 from pilotfish.optimizer.report.views import write_views
 from pilotfish.optimizer.tensors import Array
+from pilotfish.optimizer.tuning.settled import Settled
 
 REPOSITORY = "model_repository"
 MANIFEST = "manifest.json"
@@ -39,7 +40,7 @@ def write_repository(
     recipe_key: str,
     signature: ModelSignature,
     samples: Samples,
-    serving: ServingConfig,
+    settled: Settled,
     folder: Path,
 ) -> Packed:
     """Lay out `model_repository/<name>` in `folder` and hash it. Only known file names are taken over."""
@@ -47,11 +48,10 @@ def write_repository(
         shutil.rmtree(folder)
     model = folder / REPOSITORY / name
     (model / "1").mkdir(parents=True)
-    for file in sorted(winner.folder.iterdir()):
-        if file.name in _ALLOWED:
-            shutil.copyfile(file, model / "1" / file.name)
+    for file in served_files(winner):
+        shutil.copyfile(file, model / "1" / file.name)
     config = render_model_config(
-        name=name, backend=winner.backend, signature=signature, serving=serving, parameters=winner.parameters
+        name=name, backend=winner.backend, signature=signature, serving=settled.config, parameters=winner.parameters
     )
     (model / "config.pbtxt").write_text(config)
     (model / WARMUP_FOLDER).mkdir()
@@ -69,8 +69,14 @@ def write_repository(
         variant=winner.variant,
         backend=winner.backend,
         parameters=dict(winner.parameters) or None,
+        serving=settled.serving,
     )
     return Packed(folder=folder, record=record, files=files)
+
+
+def served_files(winner: Candidate) -> tuple[Path, ...]:
+    """What Triton loads of a candidate's folder: known file names alone."""
+    return tuple(file for file in sorted(winner.folder.iterdir()) if file.name in _ALLOWED)
 
 
 def write_golden(packed: Packed, *, samples: Samples, reference: dict[str, Array]) -> Packed:

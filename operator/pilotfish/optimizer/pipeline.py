@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pilotfish.api.job_input import JobInput
-from pilotfish.api.model_config import ServingConfig
 from pilotfish.api.report import (
     Baseline,
     CandidateReport,
@@ -41,6 +40,8 @@ from pilotfish.optimizer.samples import check_samples, generate_samples, read_sa
 from pilotfish.optimizer.select import select
 from pilotfish.optimizer.summary import make_message
 from pilotfish.optimizer.tensors import Array, sample_count
+from pilotfish.optimizer.tuning.settled import Settled
+from pilotfish.optimizer.tuning.winner import Winner, proven_batch, settle
 from pilotfish.optimizer.worker import Subject
 from pilotfish.optimizer.workers import KILLED, Worker, WorkerError
 
@@ -140,6 +141,7 @@ def _prepare(run: Run) -> _Prepared:
     asked = run.job.serving.max_batch_size
     max_batch = max(1, DEFAULT_MAX_BATCH if asked is None else asked) if model.signature.batched else 1
     sizes = tuple(b for b in run.job.optimization.batch_sizes if b <= max_batch) or (1,)
+    max_batch = proven_batch(run.job, max_batch) if model.signature.batched else 1
     return _Prepared(
         found=found,
         model=model,
@@ -218,8 +220,20 @@ def _conclude(run: Run, ready: _Prepared, proofs: list[Proof], measured: dict[st
     chosen = next(p.built for p in proofs if p.variant == winner)
     if not isinstance(chosen, Candidate):
         raise TypeError(f"{winner} was never built")
+    settled = settle(
+        Winner(
+            job=run.job,
+            chosen=chosen,
+            signature=ready.model.signature,
+            samples=ready.samples,
+            reference=ready.reference,
+            threads=ready.threads,
+            max_batch=ready.max_batch,
+        ),
+        run.progress,
+    )
     with run.progress.stage("package", f"{winner} wins"):
-        return _package(run, ready, reports, chosen=chosen, why=why, measured=measured)
+        return _package(run, ready, reports, chosen=chosen, why=why, measured=measured, settled=settled)
 
 
 def _package(
@@ -230,18 +244,18 @@ def _package(
     chosen: Candidate,
     why: str,
     measured: dict[str, Measured],
+    settled: Settled,
 ) -> TerminationMessage:
     baseline = measured[ready.model.variant]
     task = ready.task
     job, partial = run.job, run.store / "artifacts" / f".partial-{run.job.recipe_key}"
-    serving = ServingConfig(max_batch_size=ready.max_batch, gpu=job.serving.gpus > 0, intra_op_threads=ready.threads)
     packed = write_repository(
         chosen,
         name=job.name,
         recipe_key=job.recipe_key,
         signature=ready.model.signature,
         samples=ready.samples,
-        serving=serving,
+        settled=settled,
         folder=partial,
     )
     packed = write_golden(packed, samples=ready.samples, reference=ready.reference)
@@ -274,6 +288,7 @@ def _package(
         files=packed.files,
         notes=(*ready.model.notes, *ready.trained.notes, *chosen.notes),
         stages=tuple(run.progress.timings),
+        tuning=settled.report,
         training=ready.trained.stages,
         profile=profile,
         metric=TaskMetric(name=task.metric.value, reference=round(task.reference, 6)) if task else None,

@@ -12,7 +12,7 @@ from pilotfish.api.optimization import OptimizationSpec
 from pilotfish.api.report import StageTiming
 
 OPTIMIZE_STAGES = {"load": 10, "samples": 3, "convert": 25, "verify": 12, "benchmark": 40, "package": 10}
-_TRAINING, _LESSON = 60, 45
+_TRAINING, _LESSON, _TUNING = 60, 45, 60
 FETCH_STAGES = {"fetch": 90, "samples": 10}
 REFRESH_STAGES = {"refresh": 100}
 VERIFY_STAGES = {"golden": 5, "wait": 25, "verify": 70}
@@ -69,8 +69,9 @@ def optimize_stages(optimization: OptimizationSpec) -> dict[str, int]:
     """The stages of a run with the training that is asked for, which takes longest."""
     asked = {"fineTune": optimization.fine_tune, "prune": optimization.prune, "distill": optimization.distill}
     training = {name: _TRAINING for name, stage in asked.items() if stage is not None}
-    first, *rest = OPTIMIZE_STAGES.items()
-    return dict([first, *training.items(), *rest])
+    tuning = {} if optimization.tuning is None else {"tune": _TUNING}
+    first, *middle, last = OPTIMIZE_STAGES.items()
+    return dict([first, *training.items(), *middle, *tuning.items(), last])
 
 
 def fetch_stages(optimization: OptimizationSpec) -> dict[str, int]:

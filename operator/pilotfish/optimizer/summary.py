@@ -36,6 +36,7 @@ def make_message(report: Report) -> TerminationMessage:
         max_abs_error=figure(winner.error.max_abs) if winner.error else None,
         metric_drop=_metric_drop(report, winner),
         samples=report.samples,
+        tuning=one_line(report.tuning.why, limit=300) if report.tuning else None,
         candidates=tuple(_candidate(c) for c in report.candidates),
     )
     return TerminationMessage(

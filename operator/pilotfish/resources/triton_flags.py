@@ -130,29 +130,3 @@ def triton_arguments(
         f"--grpc-max-connection-age-grace={drain.grpc_connection_grace_seconds * 1000}",
         *(flag.format(max_request_bytes=max_request_bytes) for flag in later),
     )
-
-
-def tuning_arguments(
-    version: str, *, model_repository: str, port: int = 8001, backend_directory: str | None = None
-) -> tuple[str, ...]:
-    """Arguments for a server that is measured: it loads what it is told to, so it listens on the loopback alone.
-
-    Raises:
-        ValueError: `version` is malformed or too old.
-    """
-    parse_triton_version(version)
-    return (
-        f"--model-repository={model_repository}",
-        *([f"--backend-directory={backend_directory}"] if backend_directory else []),
-        "--model-control-mode=explicit",
-        "--disable-auto-complete-config",
-        "--allow-http=false",
-        "--allow-metrics=false",
-        "--allow-sagemaker=false",
-        "--allow-vertex-ai=false",
-        "--grpc-address=127.0.0.1",
-        f"--grpc-port={port}",
-        "--exit-on-error=false",
-        "--log-info=false",
-        "--exit-timeout-secs=1",
-    )

@@ -23,6 +23,7 @@ _INFER = "/inference.GRPCInferenceService/ModelInfer"
 _CALL_SECONDS = 60.0
 _PROBE_SECONDS = 0.02
 _CALM_SECONDS = 1.0
+_PAUSE_SECONDS = 0.2
 _BLOCK = bytes(64 * 1024)
 _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
@@ -60,6 +61,7 @@ class Patience:
         most = min(_CALM_SECONDS, self.seconds - self.spent)
         calm = foreign_share(threads) <= CONTENDED
         while not calm and time.monotonic() - began < most:
+            time.sleep(_PAUSE_SECONDS)
             calm = foreign_share(threads) <= CONTENDED
         self.spent += time.monotonic() - began
         return calm

@@ -51,6 +51,8 @@ class TuningOrder:
     gpu: bool = False
     accelerators: tuple[Accelerator, ...] = ()
     load: LoadPlan = field(default_factory=LoadPlan)
+    plan: SearchPlan = field(default_factory=SearchPlan)
+    """Its time is the spec's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ def tune(order: TuningOrder, say: Callable[[float, str], None]) -> Tuned:
             space=space,
             goal=make_goal(order),
             bench=bench,
-            plan=SearchPlan(seconds=_SEARCH_SHARE * budget),
+            plan=replace(order.plan, seconds=_SEARCH_SHARE * budget),
             clock=lambda: time.monotonic() - bench.patience.spent,
             say=say,
         )
