@@ -23,6 +23,7 @@ _FROM_SHELL = (
     *("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_CLIENT_ID", "AZURE_STORAGE_CLIENT_SECRET"),
     *("AZURE_STORAGE_TENANT_ID", "STORAGE_EMULATOR_HOST", *_GOOGLE, "HF_TOKEN", "HF_ENDPOINT"),
 )
+_GOOGLE_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _SECRET = "spec.model.credentials.secretName"  # noqa: S105 - the name of a field
 
 
@@ -96,20 +97,21 @@ def _gs(keys: Mapping[str, str]) -> dict[str, Any]:
         return options | {"token": "anon"}
     text = keys[name]
     try:
-        token = json.loads(text if text.startswith("{") else Path(text).read_text())
-    except (ValueError, OSError) as error:
-        raise _unusable(name, "the JSON key of a service account; put the downloaded file's text there") from error
-    missing = _google_needs(token)
-    if missing:
-        raise _unusable(name, f"a complete JSON key, it lacks {missing}; download it again")
-    return options | {"token": token}
+        return options | {"token": _google_login(json.loads(text if text.startswith("{") else Path(text).read_text()))}
+    except (ValueError, OSError, AttributeError) as error:
+        # The client's own sentences hold no secret, and no line of the key.
+        what = "the JSON key of a service account; put the text of the downloaded file there"
+        raise _unusable(name, f"{what} ({type(error).__name__}: {str(error).split('.')[0]})") from error
 
 
-def _google_needs(token: Mapping[str, Any]) -> str:
-    """What a key of its type lacks; a service account's key, or what `gcloud auth application-default` writes."""
-    service = ("client_email", "private_key", "token_uri")
-    needed = service if token.get("type") == "service_account" else ("client_id", "client_secret", "refresh_token")
-    return ", ".join(name for name in needed if not token.get(name))
+def _google_login(key: dict[str, Any]) -> Any:
+    """Of a service account's key, or of what `gcloud auth application-default login` writes. Raises ValueError."""
+    from google.oauth2.credentials import Credentials
+    from google.oauth2.service_account import Credentials as ServiceAccount
+
+    if key.get("type") == "service_account":
+        return ServiceAccount.from_service_account_info(key, scopes=[_GOOGLE_SCOPE])
+    return Credentials.from_authorized_user_info(key)
 
 
 def _az(keys: Mapping[str, str]) -> dict[str, Any]:

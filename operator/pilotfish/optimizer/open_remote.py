@@ -1,5 +1,6 @@
 """From a uri and a folder of credentials to a Remote. The only place that knows schemes and clients."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -95,6 +96,7 @@ def open_filesystem(scheme: str, keys: Mapping[str, str]) -> Any:
     options = filesystem_options(scheme, keys)
     # The adapter's gRPC paths for hierarchical buckets: nothing that reading needs, and slow to import.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs a traceback for whatever it also raises
     import fsspec
 
     try:

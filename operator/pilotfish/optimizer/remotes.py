@@ -16,6 +16,7 @@ from pilotfish.optimizer.errors import OptimizerError
 
 CHUNK = 1024 * 1024
 TIMEOUT = (10.0, 60.0)
+_AHEAD = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +219,8 @@ class FsspecRemote:
         """The object's bytes."""
         single = PurePosixPath(self.root).name == file.path and self._is_file()
         path = self.root if single else f"{self.root.rstrip('/')}/{file.path}"
-        with translated(self.uri), self.filesystem.open(path, "rb") as stream:
+        how = {"block_size": _AHEAD, "cache_type": "readahead"}
+        with translated(self.uri), self.filesystem.open(path, "rb", **how) as stream:
             stream.seek(offset)
             while block := stream.read(CHUNK):
                 yield block
@@ -251,7 +253,11 @@ class FsspecRemote:
 
 
 _NO_LOGIN = frozenset(
-    {"NoCredentialsError", "PartialCredentialsError", "ClientAuthenticationError", "RefreshError", "MalformedError"}
+    {
+        *("NoCredentialsError", "PartialCredentialsError"),
+        *("ClientAuthenticationError", "AzureSigningError"),
+        *("RefreshError", "MalformedError"),
+    }
 )
 _REFUSED = (401, 403)
 
@@ -269,11 +275,16 @@ def translated(uri: str) -> Iterator[None]:
         if _is_refusal(error):
             raise OptimizerError(
                 Reason.SOURCE_FORBIDDEN,
-                f"{uri} refuses access ({error}); check spec.model.credentials.secretName and its keys",
+                f"{uri} refuses access ({_sentence(error)}); check spec.model.credentials.secretName and its keys",
             ) from error
         raise OptimizerError(
-            Reason.SOURCE_UNREACHABLE, f"cannot read {uri}: {type(error).__name__}: {error}"
+            Reason.SOURCE_UNREACHABLE, f"cannot read {uri}: {type(error).__name__}: {_sentence(error)}"
         ) from error
+
+
+def _sentence(error: Exception) -> str:
+    """What a client says, without the request's number, time and XML that Azure puts below."""
+    return next(iter(str(error).splitlines()), "").rstrip(".")
 
 
 def _is_refusal(error: Exception) -> bool:
