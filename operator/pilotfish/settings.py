@@ -65,6 +65,8 @@ class OperatorSettings(BaseSettings):
     """Fetches, verifies and optimizes ONNX models."""
     optimizer_torch_image: str = "pilotfish/optimizer-torch:0.1.0"
     """The same with PyTorch."""
+    optimizer_tf_image: str | None = "pilotfish/optimizer-tf:0.1.0"
+    """The light one with TensorFlow's converters: Keras, SavedModel and TFLite. Empty: such models are refused."""
     triton_image: str = TRITON_IMAGE
     """Serves."""
     triton_torch_image: str | None = None
@@ -101,7 +103,7 @@ class OperatorSettings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
-    @field_validator("triton_torch_image", "kubeconfig", "prometheus_token_file", mode="before")
+    @field_validator("optimizer_tf_image", "triton_torch_image", "kubeconfig", "prometheus_token_file", mode="before")
     @classmethod
     def _none_when_empty(cls, value: object) -> object:
         return value or None
@@ -135,6 +137,7 @@ class OperatorSettings(BaseSettings):
             images=Images(
                 optimizer=self.optimizer_image,
                 optimizer_torch=self.optimizer_torch_image,
+                optimizer_tf=self.optimizer_tf_image,
                 triton=self.triton_image,
                 triton_torch=self.triton_torch_image,
                 pull_policy=self.image_pull_policy,

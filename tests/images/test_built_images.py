@@ -114,7 +114,7 @@ def test_the_operator_starts_and_says_what_it_misses(container):
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("container", ["optimizer", "optimizer-torch"], indirect=True)
+@pytest.mark.parametrize("container", ["optimizer", "optimizer-torch", "optimizer-tf"], indirect=True)
 def test_the_optimizer_starts(container):
     code, output = container.run("pilotfish-job", "--help")
 
@@ -124,6 +124,8 @@ def test_the_optimizer_starts(container):
     )
     assert container.run("python3", "-c", "import tritonclient.grpc, pilotfish.optimizer.verify_server")[0] == 0
     torch_is_there = container.run("python3", "-c", "import torch, torchvision, transformers")[0] == 0
+    tensorflow = container.run("python3", "-c", "import importlib.util as u; u.find_spec('tf2onnx') or exit(1)")[0] == 0
+    assert tensorflow == container.reference.startswith("pilotfish/optimizer-tf:")
     assert torch_is_there == container.reference.startswith("pilotfish/optimizer-torch:")
 
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,9 +11,13 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from support.tf_python import tensorflow_python
+
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted(
-    path for path in (ROOT / "requirements").glob("*.txt") if path.stem not in {"overrides", "triton-overrides"}
+    path
+    for path in (ROOT / "requirements").glob("*.txt")
+    if path.stem not in {"overrides", "triton-overrides", "tensorflow-overrides"}
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Each image's extras, and the lock or locks that it installs.
@@ -20,6 +25,7 @@ IMAGES = {
     ("operator",): ("operator",),
     ("optimizer",): ("optimizer",),
     ("optimizer", "torch"): ("torch", "optimizer-torch"),
+    ("optimizer", "tensorflow"): ("optimizer-tf",),
     ("operator", "cli", "optimizer", "torch"): ("dev",),
 }
 
@@ -35,6 +41,11 @@ def entries(*locks):
                 if requirement.marker is None or requirement.marker.evaluate():
                     found[canonicalize_name(requirement.name)] = requirement
     return found
+
+
+def tensorflow_packages():
+    """Where the Python with TensorFlow keeps its packages."""
+    return str(next(Path(tensorflow_python()).parents[1].glob("lib/python*/site-packages")))
 
 
 def version(requirement):
@@ -63,22 +74,28 @@ def test_the_lock_satisfies_the_project(extras, locks):
         assert requirement.specifier.contains(version(entry)), f"{entry} does not satisfy {requirement}; run hack/lock"
 
 
-@pytest.mark.parametrize("lock", ["operator", "optimizer", "torch", "optimizer-torch", "build", "testbed"])
+@pytest.mark.parametrize(
+    "lock", ["operator", "optimizer", "torch", "optimizer-torch", "optimizer-tf", "build", "testbed"]
+)
 def test_images_ship_what_the_tests_run(lock):
     tested = entries("dev")
 
     for name, entry in entries(lock).items():
+        if lock == "optimizer-tf" and name not in tested:
+            continue  # TensorFlow and what it brings: tests use them through a Python made from this very lock
         assert version(entry) == version(tested[name])
 
 
 @pytest.mark.parametrize(("extras", "locks"), [item for item in IMAGES.items() if item[1] != ("dev",)], ids="+".join)
 def test_the_lock_is_closed(extras, locks):
     """Images install without dependencies, so whatever a package needs must be in the lock; asked of what is installed."""
-    dropped = {canonicalize_name(name) for name in ("triton", "cuda-bindings", "cuda-toolkit")}
+    dropped = {canonicalize_name(name) for name in ("triton", "cuda-bindings", "cuda-toolkit", "tensorflow")}
+    places = [tensorflow_packages()] if "tensorflow" in extras else sys.path
     locked = entries(*locks)
 
     for name in locked:
-        for line in importlib.metadata.requires(name) or ():
+        package = next(iter(importlib.metadata.distributions(name=name, path=places)))
+        for line in package.requires or ():
             requirement = Requirement(line)
             needed = requirement.marker is None or requirement.marker.evaluate({**default_environment(), "extra": ""})
             missing = canonicalize_name(requirement.name)

@@ -44,6 +44,7 @@ IMAGES = (
         folder="optimizer",
         sources=(*_PROJECT, "requirements/torch.txt", "requirements/optimizer-torch.txt"),
     ),
+    Image(name="optimizer-tf", folder="optimizer", sources=(*_PROJECT, "requirements/optimizer-tf.txt")),
     Image(
         name="triton-cpu-torch",
         folder="triton-cpu",

@@ -21,7 +21,7 @@ from pilotfish.api.job_input import (
 )
 from pilotfish.api.job_sources import claim_mounts, lesson_sources
 from pilotfish.api.model import ModelFormat, ModelSpec
-from pilotfish.api.optimization import OptimizationSpec
+from pilotfish.api.optimization import ExportFormat, OptimizationSpec
 from pilotfish.api.report import USER_ERROR_EXIT_CODE
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.names import Component
@@ -61,13 +61,22 @@ class JobIntent:
     keep: tuple[str, ...] | None = None
 
 
-def optimizer_image(model: ModelSpec, images: Images) -> str:
-    """The light image when the model is surely ONNX, else the one with PyTorch: formats are known only after fetch."""
-    if model.format is ModelFormat.ONNX:
-        return images.optimizer
-    if model.format is None and model.uri.endswith(".onnx"):
-        return images.optimizer
-    return images.optimizer_torch
+_TENSORFLOW = frozenset({ModelFormat.KERAS, ModelFormat.SAVED_MODEL, ModelFormat.TFLITE})
+_ENDINGS = (".keras", ".h5", ".hdf5", ".tflite", ".pb")
+
+
+def optimizer_image(model: ModelSpec, images: Images, *, exports: tuple[ExportFormat, ...] = ()) -> str:
+    """The image for what spec and uri say, the one with PyTorch where they say nothing: only fetching would tell.
+
+    ONNX that is to be exported as TFLite needs TensorFlow's converter. What comes from PyTorch stays with PyTorch: no
+    image has both, and the report then says why there is no TFLite.
+    """
+    ending = model.uri.rstrip("/").lower() if model.format is None else ""
+    if images.optimizer_tf and (model.format in _TENSORFLOW or ending.endswith(_ENDINGS)):
+        return images.optimizer_tf
+    if model.format is not ModelFormat.ONNX and not ending.endswith(".onnx"):
+        return images.optimizer_torch
+    return images.optimizer_tf if images.optimizer_tf and ExportFormat.TFLITE in exports else images.optimizer
 
 
 def make_job(owner: Owner, intent: JobIntent, policy: Policy) -> dict[str, Any]:
@@ -132,7 +141,7 @@ def _pod(owner: Owner, intent: JobIntent, policy: Policy) -> dict[str, Any]:
     env = [{"name": JOB_ENV, "value": job_input(owner, intent, policy).to_json()}, *job_environment(compute)]
     shared = [mount("store", STORE_MOUNT), mount("work", WORK_MOUNT), mount("tmp", SCRATCH_MOUNT)]
     volumes, fetch_mounts = source_volumes(model, optimization)
-    image = optimizer_image(model, policy.images)
+    image = optimizer_image(model, policy.images, exports=optimization.exports)
     fetch = container(
         FETCH_CONTAINER,
         image=image,

@@ -6,11 +6,15 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """Image references. `triton_torch` serves TorchScript; None means that `triton` can."""
+    """Image references. `triton_torch` serves TorchScript; None means that `triton` can.
+
+    `optimizer_tf` converts models of TensorFlow; None means that there is none: the image with PyTorch refuses them.
+    """
 
     optimizer: str
     optimizer_torch: str
     triton: str
+    optimizer_tf: str | None = None
     triton_torch: str | None = None
     pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
