@@ -60,7 +60,9 @@ def test_numbers_of_the_outputs_shape_are_judged_by_the_relative_rise_of_the_squ
     assert task.metric is Metric.MEAN_SQUARED_ERROR
     assert task.judge(task.reference * 1.009) is None
     assert "MeanSquaredError rises" in task.judge(task.reference * 1.02)
-    assert _task(answers, wanted, metric="MeanAbsoluteError").reference == pytest.approx(np.abs(answers - wanted).mean())
+    assert _task(answers, wanted, metric="MeanAbsoluteError").reference == pytest.approx(
+        np.abs(answers - wanted).mean()
+    )
 
 
 @pytest.mark.parametrize(("shape", "labels"), [((7, 6, 10), (7, 6)), ((7, 10, 4, 5), (7, 4, 5)), ((7, 10), (7, 1))])

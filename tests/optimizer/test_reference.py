@@ -75,9 +75,7 @@ def test_nan_among_the_weights_is_named_even_where_no_answer_shows_it(tmp_path):
         helper.make_node("MatMul", ["x", "w"], ["product"]),
     ]
     weights = [table, numpy_helper.from_array(WEIGHT, "w"), _constant("zero", 0)]
-    path = save(
-        tmp_path / "m.onnx", [nodes[0], nodes[2], nodes[1]], {"x": ["batch", 16]}, {"y": ["batch", 4]}, weights
-    )
+    path = save(tmp_path / "m.onnx", [nodes[0], nodes[2], nodes[1]], {"x": ["batch", 16]}, {"y": ["batch", 4]}, weights)
     reason, said = _fails(path)
     assert reason is Reason.MODEL_INVALID
     assert "the weights 'embedding' hold NaN" in said
