@@ -1,6 +1,5 @@
 """Fixtures for the optimizer's tests: a job's folders, a quick benchmark, small ONNX files."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pilotfish.optimizer import job as job_module
 from pilotfish.optimizer.benchmark import BenchmarkPlan
 from pilotfish.optimizer.local import run_local
 from support.onnx_models import save_mlp
+from support.report_schema import check_report
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -42,7 +42,7 @@ class Local:
         return self.out / message.artifact.path
 
     def report(self, message: TerminationMessage) -> dict[str, Any]:
-        return json.loads((self.artifact(message) / "report.json").read_text())
+        return check_report(self.artifact(message))
 
 
 @dataclass(frozen=True)

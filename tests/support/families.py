@@ -14,6 +14,7 @@ from pilotfish.api.report import TerminationMessage
 from pilotfish.optimizer.benchmark import BenchmarkPlan
 from pilotfish.optimizer.local import run_local
 from support.models import train_cnn, train_lstm, train_mlp, train_transformer
+from support.report_schema import check_report
 
 QUICK = BenchmarkPlan(rounds=1, extra_rounds=0, min_runs=3, min_seconds=0.01, max_seconds=0.2, load_seconds=0.01)
 
@@ -49,7 +50,9 @@ def optimize(name: str, folder: Path, *, plan: BenchmarkPlan = QUICK, **optimiza
     manifest = folder / f"{name}.yaml"
     manifest.write_text(yaml.safe_dump({"kind": "ModelDeployment", "metadata": {"name": name}, "spec": spec}))
     message = run_local(manifest, folder / "out", plan=plan)
-    return Optimized(source, message, folder / "out" / message.artifact.path)
+    artifact = folder / "out" / message.artifact.path
+    check_report(artifact)
+    return Optimized(source, message, artifact)
 
 
 def _torch_answer(model: torch.nn.Module, inputs: list[str], outputs: list[str]):
