@@ -114,7 +114,8 @@ class TestRender:
         done = run("render", "-f", path)
         assert done.exit_code == 0, done.output
         kinds = [body["kind"] for body in yaml.safe_load_all(done.output)]
-        assert {"Job", "Deployment", "PersistentVolumeClaim"} <= set(kinds)
+        assert {"Job", "Deployment"} <= set(kinds)
+        assert ("PersistentVolumeClaim" in kinds) == ("bucket" not in changes.get("storage", {}))
 
     def test_the_same_input_gives_the_same_bytes(self, manifest):
         assert run("render", "-f", manifest).output == run("render", "-f", manifest).output

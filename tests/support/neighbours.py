@@ -258,16 +258,17 @@ class Neighbours:
         found = told.model.digest or self.around.bytes_at.get(told.model.uri, ANY_BYTES)
         behaviour = self.around.models.get(found) or self.behaviour(told.model.uri)
         first = pod["metadata"]["name"].endswith("-0")
+        last = pod["spec"]["containers"][0]["name"]  # with a bucket, the one that brings the artifact there
         if behaviour == OUT_OF_MEMORY:
             end(pod, "optimize", code=137, message="", reason="OOMKilled")
         elif behaviour == FLAKY and first:
             end(pod, "optimize", code=1, message="")
         elif behaviour == SILENT:
-            end(pod, "optimize", code=0, message="")
+            end(pod, last, code=0, message="")
         elif behaviour in {GOOD, FLAKY, UNLOADABLE, DAMAGED, SLOW, WRONG, UNASKED, ERRING, SLUGGISH}:
             made = make_result(told.recipe_key)
             made = made.model_copy(update={"source": made.source.model_copy(update={"digest": found})})
-            end(pod, "optimize", code=0, message=encode_termination_message(made))
+            end(pod, last, code=0, message=encode_termination_message(made))
         else:
             failed = {"outcome": "Failed", "reason": behaviour, "message": f"{told.model.uri} cannot be used"}
             message = TerminationMessage.model_validate(failed)
