@@ -123,12 +123,15 @@ def _fit(
     optimizer = torch.optim.AdamW(module.parameters(), lr=rate)
     steps = epochs * -(-len(features) // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tensors this small only lose by being shared out
     for _ in range(epochs):
         for batch in torch.randperm(len(features)).split(64):
             optimizer.zero_grad()
             nn.functional.cross_entropy(module(features[batch]), labels[batch]).backward()
             optimizer.step()
             schedule.step()
+    torch.set_num_threads(threads)
     return Trained(
         module=module.eval(),
         input=name,
