@@ -72,12 +72,13 @@ def test_it_is_whole_and_shows_every_section(seen):
         assert plot in seen.headings
     for figure in ("0.12 / 0.144", "8333", "relative error 0.31 is above 0.05", "the graph cannot be traced", "90.0 MiB",
                    "sha256:" + "ab" * 32, "the batch dimension was free", "onnxruntime 1.31.0", "digits/1/model.onnx",
+                   "1.4 times the throughput", "the server did not load it", "exports/model.tflite", "has no counterpart",
                    "profile/winner.trace.json.gz", "the profiler ended with exit code 1"):  # fmt: skip
         assert figure in seen.text, figure
 
 
-def test_the_winner_is_marked_in_the_table(seen):
-    assert len([row for row in seen.all("tr") if "winner" in row.get("class", "")]) == 1
+def test_the_winner_is_marked_among_candidates_and_among_settings(seen):
+    assert len([row for row in seen.all("tr") if "winner" in row.get("class", "")]) == 2
 
 
 def test_it_loads_nothing_and_runs_nothing(seen):
@@ -121,7 +122,18 @@ def test_light_dark_and_paper(seen):
 def hostile(value):
     """The same document with a hostile text in the place of every free text."""
     if isinstance(value, dict):
-        kept = {"golden", "verdict", "format", "precision", "backend", "digest", "samples", "sha256", "path"}
+        kept = {
+            "golden",
+            "objective",
+            "verdict",
+            "format",
+            "precision",
+            "backend",
+            "digest",
+            "samples",
+            "sha256",
+            "path",
+        }
         return {
             key: child if key in kept and isinstance(child, str) else hostile(child) for key, child in value.items()
         }
@@ -144,7 +156,7 @@ def test_hostile_names_stay_text():
 
 
 def test_an_old_report_without_the_new_sections_has_a_page():
-    wire = make_wire(training=[], profile=[], metric=None, notes=[], stages=[], why=None)
+    wire = make_wire(training=[], profile=[], exports=[], tuning=None, metric=None, notes=[], stages=[], why=None)
     for one in (wire["baseline"], *wire["candidates"]):
         one["measurements"] = [
             {k: v for k, v in m.items() if k in {"batch", "throughput", "spread"}}

@@ -40,6 +40,12 @@ def error(relative: float, **fields: Any) -> dict[str, Any]:
     return {"maxAbs": relative * 10, "maxRel": relative, "cosine": 1 - relative, "batchParity": 1e-7, **fields}
 
 
+def load(concurrency: int, throughput: float) -> dict[str, Any]:
+    """One tuned point under load."""
+    figures = {"p50Ms": 1.0, "p95Ms": 2.5, "p99Ms": 3.0, "requests": 1000, "spread": 0.01, "p95Spread": 0.02}
+    return {"concurrency": concurrency, "throughput": throughput, **figures}
+
+
 def make_wire(**fields: Any) -> dict[str, Any]:
     """report.json as it is written, with these fields in the place of its own."""
     tensor = {"name": "image", "dtype": "FP32", "shape": [1, 8, 8]}
@@ -95,6 +101,23 @@ def make_wire(**fields: Any) -> dict[str, Any]:
             "trace": {"path": "profile/winner.trace.json.gz", "bytes": 4096, "sha256": "ab" * 32},
         }, {"variant": "torch-fp32", "role": "baseline", "tool": "torch.profiler", "batch": 1, "runs": 0,
             "problem": "the profiler ended with exit code 1"}],
+        "tuning": {
+            "objective": "Throughput", "server": "triton 2.51.0", "cores": 2, "concurrency": 16, "winner": 1,
+            "why": "2 instances give 1.4 times the throughput of the default", "complete": True,
+            "points": [
+                {"maxBatchSize": 8, "maxQueueDelayMicroseconds": 0, "instances": 1, "intraOpThreads": 2,
+                 "verdict": "Measured", "reason": "another one is better", "loads": [load(4, 900.0), load(16, 1000.0)]},
+                {"maxBatchSize": 8, "preferredSizes": [4, 8], "maxQueueDelayMicroseconds": 500, "instances": 2,
+                 "intraOpThreads": 1, "verdict": "Won", "reason": "most inferences per second", "loads": [load(16, 1400.0)]},
+                {"maxBatchSize": 64, "maxQueueDelayMicroseconds": 500, "instances": 2, "intraOpThreads": 2,
+                 "verdict": "Failed", "reason": "the server did not load it"},
+            ],
+        },
+        "exports": [
+            {"format": "TFLite", "path": "exports/model.tflite", "bytes": 20480, "digest": DIGEST, "runtime": "tflite",
+             "maxRel": 2e-6, "notes": ["batch of one"]},
+            {"format": "TFLite", "problem": "the operator Loop has no counterpart"},
+        ],
         **fields,
     }  # fmt: skip
 

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pilotfish.api.report import CandidateReport, Measurement, Report, Verdict
-from pilotfish.api.report_sections import Profile, TrainingStage
+from pilotfish.api.report_sections import Export, Profile, TrainingStage
 from pilotfish.api.status import OptimizationStatus
+from pilotfish.api.tuning import TuningReport
 
 _COLOURS = {Verdict.ACCEPTED: "green", Verdict.REFUSED: "red", Verdict.FAILED: "yellow"}
 _MOST_LAYERS = 10
@@ -31,6 +32,10 @@ def show_report(report: Report) -> Iterator[RenderableType]:
         yield _training(stage)
     for profile in report.profile:
         yield _profile(profile)
+    if report.tuning is not None:
+        yield _tuning(report.tuning)
+    if report.exports:
+        yield _exports(report.exports)
     yield _stages(report)
     for note in report.notes:
         yield Text(f"note: {safe(note)}")
@@ -180,6 +185,35 @@ def _profile(one: Profile) -> RenderableType:
     return _titled(f"Time by operator: {safe(one.variant)} ({safe(one.role)})", table, caption)
 
 
+def _tuning(found: TuningReport) -> Group:
+    table = _table(
+        "", "batch", "delay µs", "instances", "threads", "verdict", "at once", "per second", "p95 ms", "reason"
+    )
+    for index, point in enumerate(found.points):
+        best = max(point.loads, key=lambda load: load.throughput, default=None)
+        table.add_row(
+            "★" if index == found.winner else "",
+            str(point.max_batch_size),
+            str(point.max_queue_delay_microseconds),
+            str(point.instances),
+            str(point.intra_op_threads),
+            point.verdict.value,
+            str(best.concurrency) if best else "-",
+            number(best.throughput if best else None),
+            number(best.p95_ms if best else None),
+            safe(point.reason),
+        )
+    return _titled(f"Serving settings for {found.objective}", table, safe(found.why))
+
+
+def _exports(found: Iterable[Export]) -> Group:
+    table = _table("format", "path", "size", "rel. error", "reason")
+    for one in found:
+        said = "; ".join((*([one.problem] if one.problem else []), *one.notes))
+        table.add_row(one.format.value, safe(one.path or "-"), _size(one.bytes), number(one.max_rel), safe(said))
+    return _titled("For elsewhere", table)
+
+
 def _stages(report: Report) -> Group:
     table = _table("stage", "seconds")
     for stage in report.stages:
@@ -194,7 +228,7 @@ def _titled(title: str, table: Table, caption: str = "") -> Group:
 
 def _table(*columns: str) -> Table:
     """Words to the left, figures to the right."""
-    words = {"", "variant", "runtime", "verdict", "layer", "operator", "stage"}
+    words = {"", "variant", "runtime", "verdict", "layer", "operator", "stage", "format", "path", "reason"}
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(Text(column), justify="left" if column in words else "right", overflow="fold")
