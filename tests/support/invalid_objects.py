@@ -490,6 +490,11 @@ TRAINING = (
         "one recipe is trained and judged on one set",
         {"optimization": {"fineTune": {"data": {"uri": "s3://d/1.npz"}}, "distill": _distill()}},
     ),
+    Invalid(
+        "steps too large",
+        "write a learning rate above 0 and up to 1",
+        {"optimization.fineTune": {"data": {"uri": "s3://d/t.npz"}, "learningRate": "1e38"}},
+    ),
     Invalid("nothing to prune", "write a share above 0", {"optimization.prune": _prune(ratio="0")}),
     Invalid("everything pruned", "write a share above 0", {"optimization.prune": _prune(ratio="1.0")}),
     Invalid(

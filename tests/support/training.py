@@ -1,5 +1,8 @@
 """Recipes that train, on real digits: weights of library architectures with data beside them, ready for a run."""
 
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,11 +15,18 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from torch import nn
 
-from pilotfish.api.model import Architecture
+from pilotfish.api.model import Architecture, ModelSpec
+from pilotfish.api.optimization import OptimizationSpec
 from pilotfish.api.report import Report
 from pilotfish.optimizer.benchmark import BenchmarkPlan
+from pilotfish.optimizer.checkpoints import Checkpoints
+from pilotfish.optimizer.identify import identify
+from pilotfish.optimizer.load import load_model
 from pilotfish.optimizer.local import run_local
+from pilotfish.optimizer.model import LoadedModel
+from pilotfish.optimizer.progress import Progress, optimize_stages
 from pilotfish.optimizer.pytorch.factories import build
+from pilotfish.optimizer.pytorch.training.recipe import Order, Retrained, retrain
 
 SEED = 11
 QUICK = BenchmarkPlan(rounds=1, extra_rounds=0, min_runs=3, min_seconds=0.01, max_seconds=0.2)
@@ -24,6 +34,7 @@ CNN = {
     "factory": "timm.create_model",
     "arguments": {"model_name": "resnet10t", "in_chans": 1, "num_classes": 10, "channels": [32, 32, 64, 64]},
 }
+DATA = {"uri": "file:train.npz"}
 SHAPES = {"timm.create_model": [1, 8, 8], "torchvision.ops.MLP": [64]}
 
 
@@ -94,7 +105,8 @@ def run(folder: Path, model: dict[str, Any], **optimization: Any) -> Ran:
     """The whole run of a recipe; ONNX alone, measured shortly."""
     said = {"formats": ["ONNX"], "batchSizes": [1], **optimization}
     manifest = folder / "model.yaml"
-    manifest.write_text(yaml.safe_dump({"kind": "ModelDeployment", "spec": {"model": model, "optimization": said}}))
+    spec = {"model": model, "optimization": said, "serving": {"gpus": {"count": 1}}}  # no OpenVINO: one candidate
+    manifest.write_text(yaml.safe_dump({"kind": "ModelDeployment", "spec": spec}))
     message = run_local(manifest, folder / "out", plan=QUICK)
     artifact = folder / "out" / message.artifact.path
     return Ran(artifact, Report.model_validate_json((artifact / "report.json").read_text()))
@@ -106,3 +118,72 @@ def answers(ran: Ran, x: np.ndarray) -> np.ndarray:
 
     session = onnxruntime.InferenceSession(str(ran.onnx), providers=["CPUExecutionProvider"])
     return session.run(None, {"x": x})[0]
+
+
+After = Callable[[str, int], None] | None
+
+
+def open_model(folder: Path, spec: dict[str, Any]) -> LoadedModel:
+    found = identify(folder / spec["uri"], work=folder)
+    return load_model(found, ModelSpec.model_validate(spec), threads=1, recorded=None)
+
+
+def school(
+    folder: Path, spec: dict[str, Any], *, teacher: LoadedModel | None = None, after: After = None, **optimization: Any
+) -> Retrained:
+    """The recipe on the folder's weights and data, checkpoints in the folder."""
+    said = OptimizationSpec.model_validate(optimization)
+    order = Order(
+        spec=said,
+        load=lambda: open_model(folder, spec),
+        teacher=(lambda _data: teacher) if teacher else None,
+        data=folder / "train.npz",
+        identity={"source": "x"},
+        checkpoints=Checkpoints(folder, "key"),
+        progress=Progress(optimize_stages(said)),
+        threads=1,
+        fallback=not spec.get("architecture", {}).get("fresh"),
+        after_epoch=after or (lambda _stage, _epoch: None),
+    )
+    return retrain(order, open_model(folder, spec))
+
+
+def accuracy(model: LoadedModel, x: np.ndarray, y: np.ndarray) -> float:
+    (answer,) = model.runner.run({model.signature.inputs[0].name: x}).values()
+    return float((answer.argmax(1) == y).mean())
+
+
+def weights(model: LoadedModel) -> dict[str, np.ndarray]:
+    return {name: value.numpy().copy() for name, value in model.module.state_dict().items()}
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def recipe(folder: Path, spec: dict[str, Any], after: After = None) -> Retrained:
+    """All three stages, two epochs each, with a teacher that lies in the folder."""
+    teacher = open_model(folder / "teacher", {**spec, "architecture": mlp(128)})
+    return school(
+        folder,
+        spec,
+        teacher=teacher,
+        after=after,
+        fineTune={"epochs": 2, "data": DATA},
+        prune={"ratio": "0.5", "fineTune": {"epochs": 2}},
+        distill={"teacher": {"uri": "s3://a/b"}, "epochs": 2},
+        tolerance={"maxMetricDrop": "1"},
+    )
+
+
+def until_killed(folder: Path, spec: dict[str, Any], at: tuple[str, int], told: str) -> None:
+    """The recipe in a process that is killed after this stage's epoch; every epoch is told in a file."""
+    torch.set_num_threads(1)
+
+    def after(stage: str, epoch: int) -> None:
+        with Path(told).open("a") as stream:
+            stream.write(f"{stage} {epoch}\n")
+        if (stage, epoch) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    recipe(folder, spec, after)

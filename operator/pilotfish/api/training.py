@@ -34,6 +34,18 @@ class TrainingData(ApiModel):
     """Secret with the credentials to read it, in the same namespace. Example: `s3-credentials`."""
 
 
+_DECIMAL = r"[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?"
+_IS_DECIMAL = full_match(_DECIMAL, 'write a decimal number in quotes such as "0.5"')
+_RATE = Rule(
+    cel=f"!({_IS_DECIMAL.cel}) || (double(self) > 0.0 && double(self) <= 1.0)",
+    message='write a learning rate above 0 and up to 1 in quotes such as "1e-3"',
+    holds=lambda value: 0 < float(value) <= 1,
+)
+LearningRate = Annotated[
+    str, Field(pattern=f"^{_DECIMAL}$", max_length=32, json_schema_extra=marked(_IS_DECIMAL, _RATE))
+]
+
+
 class FineTune(ApiModel):
     """Training before or after compression."""
 
@@ -45,14 +57,12 @@ class FineTune(ApiModel):
     freeze: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(default=(), max_length=64)
     """Patterns of parameters that stay as they are, with the statistics of batch normalization beside them.
     Example: `["layer1.*"]`."""
-    learning_rate: PositiveFraction | None = None
+    learning_rate: LearningRate | None = None
     """Largest step size. Left out, 1e-3, and 5e-5 for a model that came as a HuggingFace folder. Example: `"3e-4"`."""
     batch_size: int = Field(default=32, ge=1, le=65536)
     """Samples a step. Example: `64`."""
 
 
-_DECIMAL = r"[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?"
-_IS_DECIMAL = full_match(_DECIMAL, 'write a decimal number in quotes such as "0.5"')
 _RATIO = Rule(
     cel=f"!({_IS_DECIMAL.cel}) || (double(self) > 0.0 && double(self) <= 0.95)",
     message='write a share above 0 and up to 0.95 in quotes such as "0.5" for half of the channels',
@@ -112,7 +122,7 @@ class Distill(ApiModel):
     data: TrainingData | None = None
     """What to train on. Left out, the data of the recipe's other stages.
     Example: `{uri: "s3://data/digits/train.npz"}`."""
-    learning_rate: PositiveFraction | None = None
+    learning_rate: LearningRate | None = None
     """Largest step size. Left out, 1e-3, and 5e-5 for a model that came as a HuggingFace folder. Example: `"3e-4"`."""
     batch_size: int = Field(default=32, ge=1, le=65536)
     """Samples a step. Example: `64`."""

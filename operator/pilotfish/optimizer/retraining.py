@@ -12,6 +12,7 @@ from pilotfish.api.job_input import JobInput
 from pilotfish.api.model import ModelFormat, ModelSpec
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.api.report_sections import TrainingStage
+from pilotfish.optimizer.benchmark import available_threads
 from pilotfish.optimizer.checkpoints import Checkpoints
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.fetch import Fetched
@@ -106,8 +107,11 @@ def train(school: Schooling, model: LoadedModel) -> Trained:
         return Trained(model=model)
     if school.lessons.data is None:
         raise OptimizerError(Reason.INPUT_INVALID, "no training data were fetched; run `pilotfish-job fetch` first")
+    import torch
+
     from pilotfish.optimizer.pytorch.training.recipe import Order, retrain
 
+    threads = available_threads(None)  # all that the Job has: it trains alone
     architecture = job.model.architecture
     done = retrain(
         Order(
@@ -117,17 +121,19 @@ def train(school: Schooling, model: LoadedModel) -> Trained:
             ),
             teacher=(lambda data: _load_teacher(school, data)) if school.lessons.teacher else None,
             data=school.lessons.data.entry,
-            identity=_identity(school),
+            identity=_identity(school, threads),
             checkpoints=Checkpoints(school.store, job.recipe_key),
             progress=school.progress,
+            threads=threads,
             fallback=architecture is None or not architecture.fresh,
         ),
         model,
     )
+    torch.set_num_threads(school.threads)
     return Trained(model=done.model, stages=done.stages, refused=done.refused)
 
 
-def _identity(school: Schooling) -> dict[str, str]:
+def _identity(school: Schooling, threads: int) -> dict[str, str]:
     """What the trained weights depend on beside the recipe."""
     import torch
 
@@ -137,7 +143,7 @@ def _identity(school: Schooling) -> dict[str, str]:
         "model": school.job.model.model_dump_json(),
         "data": lessons.data.record.digest if lessons.data else "",
         "teacher": lessons.teacher.record.digest if lessons.teacher else "",
-        "threads": str(school.threads),
+        "threads": str(threads),
         "torch": torch.__version__,
     }
 

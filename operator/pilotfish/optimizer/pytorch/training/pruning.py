@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 import torch
+from torch.nn.utils import prune as masks
 
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.api.report import one_line
@@ -67,14 +68,14 @@ def mask_weights(trainee: Trainee, *, ratio: float) -> None:
     layers = [(m, "weight") for m in trainee.author.modules() if isinstance(m, _LAYERS)]
     if not layers:
         raise _failed("the model has no convolution and no linear layer whose weights could become zero; remove prune")
-    torch.nn.utils.prune.global_unstructured(layers, pruning_method=torch.nn.utils.prune.L1Unstructured, amount=ratio)
+    masks.global_unstructured(layers, pruning_method=masks.L1Unstructured, amount=ratio)
 
 
 def make_permanent(trainee: Trainee) -> str:
     """The zeros as plain weights, as many parameters as before; says what that is worth."""
     for module in trainee.author.modules():
-        if isinstance(module, _LAYERS) and torch.nn.utils.prune.is_pruned(module):
-            torch.nn.utils.prune.remove(module, "weight")
+        if isinstance(module, _LAYERS) and masks.is_pruned(module):
+            masks.remove(module, "weight")
     layers = [m for m in trainee.author.modules() if isinstance(m, _LAYERS)]
     zeros = sum(int((m.weight == 0).sum()) for m in layers)
     share = zeros / sum(m.weight.numel() for m in layers)

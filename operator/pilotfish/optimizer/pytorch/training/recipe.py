@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from pilotfish.api.model import ModelFormat
 from pilotfish.api.optimization import OnNoCandidate, OptimizationSpec
 from pilotfish.api.report import OptimizerReason as Reason
@@ -52,6 +54,7 @@ class Order:
     identity: dict[str, str]
     checkpoints: Checkpoints
     progress: Progress
+    threads: int
     fallback: bool = True
     seed: int = SEED
     after_epoch: Callable[[str, int], None] = field(default=lambda _stage, _epoch: None)
@@ -73,6 +76,7 @@ def retrain(order: Order, model: LoadedModel) -> Retrained:
         OptimizerError: TrainingDataInvalid, TrainingFailed, NoCandidateWithinTolerance; the teacher's own failures.
     """
     check_loaded(model)
+    torch.set_num_threads(order.threads)
     data = read_training_set(order.data, model, seed=order.seed)
     run = _Recipe(order, model, data)
     if order.spec.fine_tune is not None and (problem := run.fine_tune(order.spec.fine_tune)):
