@@ -25,6 +25,7 @@ EXPORTS = "exports"
 KIND = "export:"
 """What a worker's kind begins with; the format follows."""
 MODULES: dict[ExportFormat, str] = {
+    ExportFormat.TFLITE: "tflite",
     ExportFormat.OPENVINO: "openvino_ir",
     ExportFormat.EXPORTED_PROGRAM: "exported_program",
     ExportFormat.AOT_INDUCTOR: "aot_inductor",

@@ -72,7 +72,7 @@ class TensorFlowProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, **quiet_environment(self._scratch)},
+            env=module_environment(self._scratch),
         )
         reply = self._ask(asdict(order))
         self.opened = Opened(runtime=reply["runtime"], notes=tuple(reply["notes"]))
@@ -85,12 +85,6 @@ class TensorFlowProcess:
         if "error" in reply:
             raise RuntimeError(reply["error"])
         return dict(load_file(back))
-
-    def tflite(self, target: Path) -> None:
-        """Write the model as TFLite, by TensorFlow's own converter. Raises RuntimeError with the converter's words."""
-        reply = self._ask({"tflite": str(target)})
-        if "error" in reply:
-            raise RuntimeError(reply["error"])
 
     def close(self) -> None:
         """End the child."""
@@ -159,6 +153,11 @@ class TensorFlowRunner:
         if self._process is not None:
             self._process.close()
             self._process = None
+
+
+def module_environment(scratch: Path) -> dict[str, str]:
+    """The environment of a child."""
+    return {**os.environ, **quiet_environment(scratch)}
 
 
 def quiet_environment(scratch: Path) -> dict[str, str]:

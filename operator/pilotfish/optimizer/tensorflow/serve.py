@@ -33,7 +33,7 @@ def main() -> None:
         return
     _reply(replies, {"runtime": original.runtime, "notes": list(original.notes)})
     for line in sys.stdin:
-        _reply(replies, _act(original, json.loads(line), Path(order["scratch"])))
+        _reply(replies, _act(original, json.loads(line)))
 
 
 def _open(order: dict[str, Any]) -> Original:
@@ -48,14 +48,9 @@ def _open(order: dict[str, Any]) -> Original:
     return original
 
 
-def _act(original: Original, request: dict[str, Any], scratch: Path) -> dict[str, Any]:
+def _act(original: Original, request: dict[str, Any]) -> dict[str, Any]:
     try:
-        if "tflite" in request:
-            from pilotfish.optimizer.tensorflow.export_tflite import write_tflite
-
-            write_tflite(original.source(scratch), Path(request["tflite"]))
-        else:
-            save_file(original.run(load_file(request["from"])), request["to"])
+        save_file(original.run(load_file(request["from"])), request["to"])
     except Exception as error:  # noqa: BLE001 - whatever the framework says goes to the parent
         return {"error": f"{type(error).__name__}: {first_line(error)}"}
     return {}
