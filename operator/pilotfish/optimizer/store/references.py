@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from pilotfish.api.job_input import BucketPlace
 from pilotfish.api.report import OptimizerReason as Reason
-from pilotfish.api.report import WireModel
+from pilotfish.api.wire import WireModel
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.store.shelf import Shelf
 
