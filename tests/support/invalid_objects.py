@@ -270,6 +270,11 @@ SERVING = (
         {"storage": {"kind": "Bucket", "bucket": {"uri": "https://a/b"}}},
     ),
     Invalid(
+        "a bucket's size in words",
+        "write a quantity such as",
+        {"storage": {"kind": "Bucket", "bucket": {"uri": "s3://a/b", "maxSize": "big"}}},
+    ),
+    Invalid(
         "a bucket that climbs",
         "write the path without '..'",
         {"storage": {"kind": "Bucket", "bucket": {"uri": "s3://a/../b"}}},
@@ -458,6 +463,8 @@ COMING = (
     Invalid("a host with its scheme", "a host without scheme", _gateway(hostnames=["https://a.example.org"])),
     Invalid("a host with its port", "a host without scheme", _gateway(hostnames=["a.example.org:443"])),
     Invalid("a file without its function", "write file.py#function", {"model.architecture.file": "model.py"}),
+    Invalid("a SavedModel as data", "run code when opened", {"model.format": "SavedModel"}),
+    Invalid("a TorchServe archive as data", "run code when opened", {"model.format": "TorchServeArchive"}),
     Invalid("code in a file as data", "set trust: Executable to run", {"model.architecture.file": "model.py#build"}),
     Invalid("an export twice", "name each export once", {"optimization.exports": ["TFLite", "TFLite"]}),
     Invalid(
@@ -549,15 +556,13 @@ def _refused_value(path: str, value: str, sentence: str, **more: Any) -> Invalid
 
 NOT_AVAILABLE = (
     _refused("model.verification", {"publicKeySecret": "keys"}),
-    Invalid(
-        "architecture.file, not built yet",
-        f"spec.model.architecture.file {_GONE}; remove it",
-        {"model.architecture.file": "model.py#build", "model.trust": "Executable"},
-    ),
-    Invalid(
-        "a teacher's file, not built yet",
-        f"spec.optimization.distill.teacher.architecture.file {_GONE}; remove it",
-        {"optimization.distill": _distill(architecture={"file": "model.py#build"}, trust="Executable")},
+    *(
+        Invalid(
+            f"a teacher as {name}, not built yet",
+            f"{name} {_GONE}; use one of ExportedProgram",
+            {"optimization.distill": _distill(format=name, trust="Executable")},
+        )
+        for name in ("Keras", "SavedModel", "TFLite", "TorchServeArchive")
     ),
     _refused("optimization.exports", ["TFLite"]),
     _refused("optimization.gpus", {"count": 1}),
@@ -568,10 +573,6 @@ NOT_AVAILABLE = (
     _refused("serving.placement", {"profile": "a100"}),
     _refused("rollout.verification.tolerance.metric", "Accuracy"),
     _refused("rollout.verification.tolerance.maxMetricDrop", "0.01"),
-    _refused_value("model.format", "Keras", "use one of ExportedProgram"),
-    _refused_value("model.format", "SavedModel", "use one of ExportedProgram", **{"model.trust": "Executable"}),
-    _refused_value("model.format", "TFLite", "use one of ExportedProgram"),
-    _refused_value("model.format", "TorchServeArchive", "use one of", **{"model.trust": "Executable"}),
     _refused_value("optimization.precisions", "BF16", "use one of FP32, FP16, INT8"),
     _refused_value("storage.kind", "OCI", "use one of PVC, Bucket", **{"storage.oci": {"repository": "host/models"}}),
 )

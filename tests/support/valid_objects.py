@@ -36,6 +36,11 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     ("TorchScript, trusted", {"model.format": "TorchScript", "model.trust": "Executable"}),
+    ("Keras", {"model.format": "Keras"}),
+    ("TFLite", {"model.format": "TFLite"}),
+    ("SavedModel, trusted", {"model.format": "SavedModel", "model.trust": "Executable"}),
+    ("a TorchServe archive, trusted", {"model.format": "TorchServeArchive", "model.trust": "Executable"}),
+    ("code beside the weights", {"model.architecture": {"file": "net/model.py#build"}, "model.trust": "Executable"}),
     ("INT8, samples by the packed model", {"optimization.precisions": ["FP32", "INT8"]}),
     (
         "INT8, samples of one's own",
@@ -77,7 +82,7 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     (
         "artifacts in a bucket",
-        {"storage": {"kind": "Bucket", "bucket": {"uri": "s3://artifacts/team", "secretName": "s3.team-a"}}},
+        {"storage": {"kind": "Bucket", "bucket": {"uri": "s3://a/b", "secretName": "s3.team-a", "maxSize": "20Gi"}}},
     ),
     ("artifacts in Azure, without a Secret", {"storage": {"kind": "Bucket", "bucket": {"uri": "az://artifacts"}}}),
     ("tuning", {"optimization.tuning": {}, "serving.gpus": {"count": 0}}),

@@ -28,7 +28,7 @@ class ModelFormat(DocumentedEnum):
     SAFE_TENSORS = "SafeTensors", "weights as .safetensors; needs architecture and signature"
     ONNX = "ONNX", "an .onnx file, or a folder that holds one with its external data"
     HUGGING_FACE = "HuggingFace", "a folder with config.json and .safetensors"
-    KERAS = "Keras", "a .keras or .h5 file"
+    KERAS = "Keras", "a .keras or .h5 file; with Lambda layers it needs trust: Executable"
     SAVED_MODEL = "SavedModel", "a folder of TensorFlow; needs trust: Executable"
     TFLITE = "TFLite", "a .tflite file"
     TORCH_SERVE_ARCHIVE = "TorchServeArchive", "a .mar archive; needs trust: Executable"
@@ -74,7 +74,6 @@ class Architecture(ApiModel):
             full_match(
                 r"[A-Za-z0-9_./-]+\.py#[A-Za-z_][A-Za-z0-9_]*", "write file.py#function, such as model.py#build"
             ),
-            unavailable=True,
         ),
     )
     """A file beside the weights and the function in it that makes the model; needs trust: Executable.
@@ -174,17 +173,7 @@ class ModelSpec(ApiModel):
     )
     """Pin of the source's bytes: sha256 of the file, or of a folder's sorted list of files. Left out, the digest that
     is found is kept in status. Example: `sha256:` and 64 hexadecimal digits."""
-    format: ModelFormat | None = Field(
-        default=None,
-        json_schema_extra=marked(
-            unavailable=(
-                ModelFormat.KERAS,
-                ModelFormat.SAVED_MODEL,
-                ModelFormat.TFLITE,
-                ModelFormat.TORCH_SERVE_ARCHIVE,
-            )
-        ),
-    )
+    format: ModelFormat | None = None
     """What the bytes are; inferred from them when left out."""
     trust: Trust = Trust.DATA_ONLY
     """Whether the source may hold code that runs when it is opened."""
