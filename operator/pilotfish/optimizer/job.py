@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 _Input = TypeVar("_Input", JobInput, InstallInput, VerifyInput, RefreshInput, ShadowInput)
 
 _SIGTERM_EXIT = 143
+_TOLD = ("fetch", "optimize")
 SOURCE_NOTE = "source.json"
 SAMPLES_NOTE = "samples.json"
 SAMPLES_FOLDER = "samples"
@@ -92,13 +94,26 @@ def main(argv: list[str] | None = None) -> int:
     command = _COMMANDS[args.command]
     previous = signal.signal(signal.SIGTERM, _stop_handler(mounts.termination_log))
     try:
-        message, code = _guarded(command, mounts)
+        with _progress_shown(args.command):
+            message, code = _guarded(command, mounts)
     finally:
         signal.signal(signal.SIGTERM, previous)
     _leave(message, mounts.termination_log)
     stream = sys.stdout if code == 0 else sys.stderr
     print(f"{message.outcome.value}: {message.reason.value}: {message.message}", file=stream, flush=True)
     return code
+
+
+@contextmanager
+def _progress_shown(command: str) -> Iterator[None]:
+    """Only of what takes long and of what the operator asks for."""
+    if command not in _TOLD:
+        yield
+        return
+    from pilotfish.optimizer.progress_server import progress_shown
+
+    with progress_shown():
+        yield
 
 
 def run_fetch(mounts: Mounts) -> TerminationMessage:

@@ -7,15 +7,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from pilotfish.api.job_progress import ProgressNote
 from pilotfish.api.job_sources import lesson_sources
 from pilotfish.api.optimization import OptimizationSpec
-from pilotfish.api.report import StageTiming
+from pilotfish.api.report import StageTiming, one_line
 
 OPTIMIZE_STAGES = {"load": 10, "samples": 3, "convert": 25, "verify": 12, "benchmark": 40, "package": 10}
 _TRAINING, _LESSON, _TUNING = 60, 45, 60
 FETCH_STAGES = {"fetch": 90, "samples": 10}
 REFRESH_STAGES = {"refresh": 100}
 VERIFY_STAGES = {"golden": 5, "wait": 25, "verify": 70}
+
+
+@dataclass(slots=True)
+class Board:
+    """The last thing that this process said of its progress; progress_server.py shows it to others."""
+
+    note: ProgressNote | None = None
+
+    def show(self, stage: str, percent: float, what: str, seconds_left: float | None) -> None:
+        """Put up a note in the place of the one before."""
+        self.note = ProgressNote(
+            stage=stage,
+            percent=min(max(int(percent), 0), 100),
+            message=one_line("".join(c if c.isprintable() else " " for c in what), limit=200),
+            remaining_seconds=None if seconds_left is None else min(max(round(seconds_left), 0), 10_000_000),
+        )
+
+
+BOARD = Board()
 
 
 @dataclass(slots=True)
@@ -60,7 +80,9 @@ class Progress:
         now = self.clock()
         self._printed = now
         elapsed = now - self._started
-        left = f"about {clock_text(elapsed * (100 - percent) / percent)} left" if percent >= 10 else "estimating"  # noqa: PLR2004
+        seconds_left = elapsed * (100 - percent) / percent if percent >= 10 else None  # noqa: PLR2004
+        left = "estimating" if seconds_left is None else f"about {clock_text(seconds_left)} left"
+        BOARD.show(self._stage, percent, what, seconds_left)
         text = f"{percent:3.0f} %  {self._stage:<9}  {what}  ({clock_text(elapsed)} elapsed, {left})"
         print(text, file=self.out or sys.stdout, flush=True)
 
