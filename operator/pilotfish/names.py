@@ -87,13 +87,15 @@ def recipe_key(spec: ModelDeploymentSpec) -> str:
     recipe = {
         "model": _said(spec.model, exclude=_NOT_IN_RECIPE["model"]),
         "optimization": _said(spec.optimization, exclude=_NOT_IN_RECIPE["optimization"]),
+        **_measured(spec),
     }
     return short_hash({"hashVersion": HASH_VERSION, **recipe})
 
 
 def job_input_hash(spec: ModelDeploymentSpec) -> str:
     """8 characters that tell whether a Job that runs would be started the same way again."""
-    return short_hash({"model": _said(spec.model, exclude=_NOT_IN_MODEL), "optimization": _said(spec.optimization)})
+    told = {"model": _said(spec.model, exclude=_NOT_IN_MODEL), "optimization": _said(spec.optimization)}
+    return short_hash({**told, **_measured(spec)})
 
 
 def short_hash(value: object) -> str:
@@ -194,6 +196,15 @@ def shadow_labels(name: str, revision: str) -> dict[str, str]:
 def shadow_selector(name: str, revision: str) -> dict[str, str]:
     """Labels that pick that pod alone."""
     return {NAME_LABEL: stem(name), SHADOW_LABEL: revision}
+
+
+def _measured(spec: ModelDeploymentSpec) -> dict[str, Any]:
+    """With tuning, what the measured server was given: with other CPUs or other fixed settings it is measured anew."""
+    if spec.optimization.tuning is None:
+        return {}
+    said = _said(spec.serving)
+    kept = {key: said[key] for key in ("batching", "gpus", "instances", "resources", "threads") if key in said}
+    return {"serving": kept}
 
 
 def _said(block: Any, *, exclude: Any = None) -> dict[str, Any]:

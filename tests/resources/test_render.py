@@ -48,6 +48,11 @@ SPECS = {
         "model": {"uri": "https://example.com/digits.onnx", "digest": "sha256:" + "c" * 64},
         "serving": {"resources": {"cpu": "2", "memory": "1Gi"}, "instances": 2, "protocols": ["GRPC"]},
     },
+    "tuned": {
+        "model": {"uri": "s3://models/digits/v1/"},
+        "optimization": {"objective": "Throughput", "tuning": {"concurrency": 32, "maxLatency": "50ms"}},
+        "serving": {"resources": {"cpu": "2"}, "batching": {"maxQueueDelay": "1ms"}},
+    },
     "bucket": {
         "model": {
             "uri": "s3://models/digits/v1/",

@@ -148,9 +148,6 @@ class ArtifactRecord(WireModel):
         default=None, description="Of the backend, for config.pbtxt: what the artifact needs beside its file."
     )
     serving: TunedServing | None = Field(default=None, description="Serving settings that were found by measuring.")
-    parameters: dict[str, str] | None = Field(
-        default=None, description="Of the backend, for config.pbtxt: what the artifact needs beside its file."
-    )
 
 
 class CandidateSummary(WireModel):

@@ -6,7 +6,7 @@ from pilotfish.api.base import ApiModel
 from pilotfish.api.conditions import Condition
 from pilotfish.api.markers import DocumentedEnum, marked
 from pilotfish.api.rollout_status import RolloutStatus
-from pilotfish.api.tolerance import Tolerance
+from pilotfish.api.serving_settings import Origin
 
 
 class Phase(DocumentedEnum):
@@ -114,6 +114,8 @@ class OptimizationStatus(ApiModel):
     """Largest absolute difference to the original."""
     metric_drop: str | None = None
     """Loss of the task metric."""
+    tuning: str | None = None
+    """What measuring serving settings brought, with spec.optimization.tuning."""
     candidates: tuple[CandidateSummary, ...] = Field(default=(), max_length=32)
     """All candidates."""
     report: str | None = None
@@ -144,19 +146,67 @@ class Endpoints(ApiModel):
     """Address of Triton's gRPC API inside the cluster."""
 
 
+class EffectiveTolerance(ApiModel):
+    """What answers may differ by, for the winner's precision; what is left out is not looked at."""
+
+    relative_error: str | None = None
+    """Largest relative difference of any output."""
+    max_abs: str | None = None
+    """Largest absolute difference of any output element."""
+    cosine: str | None = None
+    """Smallest cosine similarity of any output."""
+    top1_agreement: str | None = None
+    """Smallest share of samples whose largest output is at the same place."""
+    batch_parity: str | None = None
+    """Largest relative difference between batches."""
+
+
+class Origins(ApiModel):
+    """Where each effective value comes from."""
+
+    image: Origin | None = None
+    """Of Triton's image."""
+    max_batch_size: Origin | None = None
+    """Of the largest batch."""
+    preferred_sizes: Origin | None = None
+    """Of the batch sizes that are sent at once."""
+    max_queue_delay: Origin | None = None
+    """Of the time that a request may wait."""
+    instances: Origin | None = None
+    """Of the number of model instances."""
+    intra_op_threads: Origin | None = None
+    """Of the threads inside one operator."""
+    inter_op_threads: Origin | None = None
+    """Of the operators that run at once."""
+    accelerator: Origin | None = None
+    """Of the accelerator."""
+    tolerance: Origin | None = None
+    """Of the tolerance."""
+
+
 class Effective(ApiModel):
-    """What was resolved from defaults and settings for the newest revision."""
+    """What holds for the newest revision, and where each value comes from."""
 
     image: str | None = None
     """Triton's image."""
     max_batch_size: int | None = None
-    """Largest batch in config.pbtxt."""
+    """Largest batch in config.pbtxt; 0: requests are not batched."""
+    preferred_sizes: tuple[int, ...] | None = Field(default=None, max_length=16)
+    """Batch sizes that are sent at once when reached."""
     max_queue_delay: str | None = None
     """How long a request may wait for others."""
     instances: int | None = None
-    """Model instances per pod."""
-    tolerance: Tolerance | None = None
-    """Tolerance of the winner's precision."""
+    """Model instances per pod, or per GPU."""
+    intra_op_threads: int | None = None
+    """Threads inside one operator, in each instance."""
+    inter_op_threads: int | None = None
+    """Operators that run at once; left out: as the runtime likes."""
+    accelerator: str | None = None
+    """What ONNX Runtime hands the model to on a GPU."""
+    tolerance: EffectiveTolerance | None = None
+    """What answers may differ by."""
+    origins: Origins | None = None
+    """Where each of them comes from: the spec, a measurement, or a default."""
 
 
 class ModelDeploymentStatus(ApiModel):

@@ -33,6 +33,7 @@ def new_record(scope: Scope, result: TerminationMessage) -> RevisionRecord | Fin
             signature=signature,
             policy=scope.policy,
             parameters=artifact.parameters,
+            tuned=artifact.serving,
         )
     except ValueError as error:
         return Finding(

@@ -2,14 +2,12 @@
 
 from pilotfish import names
 from pilotfish.api.conditions import timestamp
-from pilotfish.api.model_config import largest_batch
 from pilotfish.api.report import Summary
 from pilotfish.api.rollout_status import RolloutStatus
-from pilotfish.api.serving import Protocol, ServingSpec
+from pilotfish.api.serving import Protocol
 from pilotfish.api.status import (
     ArtifactStatus,
     CandidateSummary,
-    Effective,
     Endpoints,
     HistoryEntry,
     ModelDeploymentStatus,
@@ -18,6 +16,7 @@ from pilotfish.api.status import (
     RevisionStatus,
 )
 from pilotfish.core.conditions import View, make_conditions
+from pilotfish.core.effective import make_effective
 from pilotfish.core.progress import Stage
 from pilotfish.core.refresh import Refresh, source_status
 from pilotfish.core.rollout.telling import describe_step
@@ -58,7 +57,7 @@ def make_status(view: View, history: tuple[HistoryEntry, ...], refresh: Refresh)
         candidate_revision=_candidate(view),
         optimization=_optimization(view, newest),
         rollout=view.rollout if view.rollout != RolloutStatus() else None,
-        effective=None if newest is None else _effective(newest),
+        effective=None if newest is None else make_effective(newest),
         replicas=sum(int(d.get("status", {}).get("replicas", 0)) for d in scope.observed.of_kind("Deployment")),
         ready_replicas=view.pods.ready,
         selector=",".join(f"{key}={value}" for key, value in sorted(names.pod_selector(scope.owner.name).items())),
@@ -153,17 +152,7 @@ def _figures(summary: Summary, *, report: str | None) -> OptimizationStatus:
         latency_ms=summary.latency_ms,
         max_abs_error=summary.max_abs_error,
         metric_drop=summary.metric_drop,
+        tuning=summary.tuning,
         candidates=tuple(CandidateSummary(**c.model_dump()) for c in summary.candidates[:32]),
         report=report,
-    )
-
-
-def _effective(record: RevisionRecord) -> Effective:
-    serving = ServingSpec.model_validate(record.intent.get("serving") or {})
-    container = record.objects.deployment["spec"]["template"]["spec"]["containers"][0]
-    asked = serving.batching.max_batch_size
-    return Effective(
-        image=container["image"],
-        max_batch_size=min(asked, largest_batch(record.artifact.backend, record.signature, asked)),
-        instances=serving.instances,
     )

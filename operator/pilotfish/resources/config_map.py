@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pilotfish import names
-from pilotfish.api.base import parse_duration
-from pilotfish.api.model_config import ServingConfig, render_model_config
+from pilotfish.api.model_config import render_model_config
 from pilotfish.api.report import Backend, ModelSignature
 from pilotfish.api.serving import ServingSpec
+from pilotfish.api.serving_settings import Resolved, given_serving, resolve_serving
+from pilotfish.api.tuning import TunedServing
 from pilotfish.names import Component
 from pilotfish.resources.meta import Owner, make_metadata
 from pilotfish.resources.pods import compute_for
@@ -26,8 +27,9 @@ def make_config_map(
     signature: ModelSignature,
     policy: Policy,
     parameters: Mapping[str, str] | None = None,
+    tuned: TunedServing | None = None,
 ) -> dict[str, Any]:
-    """The whole ConfigMap, immutable; `parameters` are the artifact's own.
+    """The whole ConfigMap, immutable; `parameters` and `tuned` are the artifact's own.
 
     Raises:
         ValueError: a signature that Triton cannot serve.
@@ -37,7 +39,7 @@ def make_config_map(
         name=owner.name,
         backend=backend,
         signature=signature,
-        serving=serving_config(serving, policy),
+        serving=resolved_serving(serving, cores=pod_cores(serving, policy), tuned=tuned).config,
         parameters=parameters,
     )
     return {
@@ -49,16 +51,13 @@ def make_config_map(
     }
 
 
-def serving_config(serving: ServingSpec, policy: Policy) -> ServingConfig:
-    """The figures of config.pbtxt that the spec decides. Threads at 0 follow the pod's CPU, shared by instances."""
-    cores = whole_cores(compute_for(serving.resources, policy.serving_compute).cpu)
-    return ServingConfig(
-        max_batch_size=serving.batching.max_batch_size,
-        preferred_batch_sizes=serving.batching.preferred_sizes,
-        max_queue_delay_us=int(parse_duration(serving.batching.max_queue_delay).total_seconds() * 1_000_000),
-        instances=serving.instances,
-        gpu=serving.gpus.count > 0,
-        intra_op_threads=serving.threads.intra_op or max(1, cores // serving.instances),
-        inter_op_threads=serving.threads.inter_op,
-        warmup=serving.warmup,
+def pod_cores(serving: ServingSpec, policy: Policy) -> int:
+    """The CPU limit of a Triton pod in whole cores."""
+    return whole_cores(compute_for(serving.resources, policy.serving_compute).cpu)
+
+
+def resolved_serving(serving: ServingSpec, *, cores: int, tuned: TunedServing | None) -> Resolved:
+    """The figures of config.pbtxt: what the spec says, else what was measured, else the defaults."""
+    return resolve_serving(
+        given_serving(serving), cores=cores, gpu=serving.gpus.count > 0, warmup=serving.warmup, tuned=tuned
     )

@@ -39,6 +39,7 @@ from pilotfish.resources.pods import (
 )
 from pilotfish.resources.policy import Compute, Images, Policy
 from pilotfish.resources.storage import bucket_place, bucket_secret, bucket_uri, store_volume
+from pilotfish.resources.tuning import tuning_mounts, tuning_place, with_tuning
 from pilotfish.resources.units import whole_cores, whole_seconds
 
 FETCH_CONTAINER = "fetch"
@@ -116,7 +117,10 @@ def job_input(owner: Owner, intent: JobIntent, policy: Policy) -> JobInput:
         model=intent.spec.model,
         optimization=intent.spec.optimization,
         serving=JobServing(
-            max_batch_size=serving.batching.max_batch_size, gpus=serving.gpus.count, cpu_threads=threads
+            max_batch_size=serving.batching.max_batch_size,
+            gpus=serving.gpus.count,
+            cpu_threads=threads,
+            tuning=tuning_place(intent.spec, policy),
         ),
         bucket=bucket_place(owner, intent.spec.storage),
         keep=intent.keep,
@@ -158,7 +162,7 @@ def _pod(owner: Owner, intent: JobIntent, policy: Policy) -> dict[str, Any]:
             "env": env,
             "resources": resources(compute, gpus=gpus, gpu_resource=intent.spec.serving.gpus.resource),
         },
-        mounts=shared,
+        mounts=[*shared, *tuning_mounts(intent.spec)],
     )
     pod = {
         **pod_basics(policy.images),
@@ -167,7 +171,8 @@ def _pod(owner: Owner, intent: JobIntent, policy: Policy) -> dict[str, Any]:
         "containers": [optimize],
         "volumes": [store_volume(owner, intent.spec.storage), scratch("work"), scratch("tmp"), *volumes],
     }
-    return pod if bucket_uri(intent.spec.storage) is None else _with_publish(pod, intent, policy)
+    whole = pod if bucket_uri(intent.spec.storage) is None else _with_publish(pod, intent, policy)
+    return with_tuning(whole, intent.spec, policy)
 
 
 def _with_publish(pod: dict[str, Any], intent: JobIntent, policy: Policy) -> dict[str, Any]:
