@@ -293,6 +293,23 @@ def test_a_bucket_that_cannot_be_written_is_told_before_the_work(place, bucket, 
     assert not (place.pod.store / "sources").exists(), "nothing was fetched"
 
 
+def test_an_artifact_that_does_not_fit_is_not_uploaded(place):
+    first, _ = place.job()
+    size = sum(file.bytes for file in place.shelf.files(first.artifact.path))
+    save_mlp(place.pod.source / "model.onnx", seed=7)
+    bucket = place.told().bucket.to_wire()
+    place.pod_of(keep=[first.artifact.path], bucket=bucket | {"maxBytes": int(size * 1.5)})
+    assert place.pod.command("fetch")[0] == 0
+    place.optimize()
+    before = place.names("artifacts")
+    code, told = place.pod.command("publish")
+    assert (code, told.reason) == (10, Reason.STORE_FULL)
+    assert "spec.storage.bucket.maxSize" in told.message
+    assert place.names("artifacts") == before
+    again, _ = place.job(keep=[first.artifact.path], bucket=bucket | {"maxBytes": int(size * 2.5)})
+    assert again.reason is Reason.SUCCEEDED
+
+
 OWNER, OTHER = Owner(name="a/m", file="refs/a/m/1.json"), Owner(name="b/m", file="refs/b/m/2.json")
 
 

@@ -71,6 +71,7 @@ class BucketPlace(WireModel):
     namespace: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,252}$")
     uid: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$", description="Names are used again, uids never.")
+    max_bytes: int | None = Field(default=None, ge=0, description="What its artifacts may take; null: no limit.")
 
 
 class JobInput(WireModel):

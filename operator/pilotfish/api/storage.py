@@ -41,6 +41,9 @@ class Bucket(ApiModel):
     """Secret with the credentials to read, write and delete there, in the same namespace; keys as for
     model.credentials. Mounted into the containers that talk to the bucket, never into those that open the model.
     Example: `s3-credentials`."""
+    max_size: Quantity | None = None
+    """What the artifacts of this ModelDeployment may take there, in bytes; without a limit when left out. What another
+    one uses as well counts for both. Example: `20Gi`."""
 
 
 class OciRepository(ApiModel):

@@ -7,6 +7,7 @@ from pilotfish.api.job_input import RUN_MOUNT, STORE_CREDENTIALS, BucketPlace
 from pilotfish.api.storage import StorageKind, StorageSpec
 from pilotfish.resources.meta import Owner
 from pilotfish.resources.pods import claim_volume, mount, scratch, secret_volume
+from pilotfish.resources.units import parse_quantity
 
 
 def bucket_uri(storage: StorageSpec) -> str | None:
@@ -16,8 +17,17 @@ def bucket_uri(storage: StorageSpec) -> str | None:
 
 def bucket_place(owner: Owner, storage: StorageSpec) -> BucketPlace | None:
     """The bucket and who uses it; None when artifacts lie in a claim."""
-    uri = bucket_uri(storage)
-    return None if uri is None else BucketPlace(uri=uri, namespace=owner.namespace, name=owner.name, uid=owner.uid)
+    bucket = storage.bucket
+    if storage.kind is not StorageKind.BUCKET or bucket is None:
+        return None
+    limit = None if bucket.max_size is None else parse_quantity(bucket.max_size)
+    return BucketPlace(
+        uri=bucket.uri,
+        namespace=owner.namespace,
+        name=owner.name,
+        uid=owner.uid,
+        max_bytes=None if limit is None else int(limit),
+    )
 
 
 def store_volume(owner: Owner, storage: StorageSpec) -> dict[str, Any]:

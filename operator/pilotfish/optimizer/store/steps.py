@@ -16,9 +16,11 @@ from pathlib import Path
 from pilotfish.api.job_input import BucketPlace, JobInput, VerifyInput
 from pilotfish.api.report import Manifest, OptimizerReason, TerminationMessage
 from pilotfish.optimizer.credentials import read_credentials
+from pilotfish.optimizer.digest import list_files
 from pilotfish.optimizer.errors import OptimizerError, from_os_error
 from pilotfish.optimizer.looks import note_of, uri_hash
 from pilotfish.optimizer.package import GOLDEN
+from pilotfish.optimizer.progress import size_text
 from pilotfish.optimizer.store.artifacts import (
     ARTIFACTS,
     find_artifact,
@@ -83,7 +85,8 @@ class Desk:
         """Upload what was made in `store`, or tell of what was found; then let go what this object uses no more.
 
         Raises:
-            OptimizerError: ArtifactMissing, ArtifactDigestMismatch, StoreNotFound, StoreForbidden, StoreUnreachable.
+            OptimizerError: ArtifactMissing, ArtifactDigestMismatch, StoreFull, StoreNotFound, StoreForbidden,
+                StoreUnreachable.
         """
         order = self._order()
         if order.reused:
@@ -94,6 +97,7 @@ class Desk:
                 )
             told = manifest.result.model_copy(update={"reason": OptimizerReason.ARTIFACT_REUSED})
         else:
+            self._check_room(order.path, store / ARTIFACTS / self.job.recipe_key)
             told = publish(self.shelf, store / ARTIFACTS / self.job.recipe_key, order.path).manifest.result
         self._let_go(order.path)
         return told
@@ -108,6 +112,20 @@ class Desk:
         if not note.is_file():
             raise OptimizerError(OptimizerReason.INPUT_INVALID, "nothing was ordered; run `pilotfish-job fetch` first")
         return Order(**json.loads(note.read_text()))
+
+    def _check_room(self, path: str, folder: Path) -> None:
+        limit = self.place.max_bytes
+        if limit is None:
+            return
+        kept = read_references(self.shelf, owner_of(self.place)).paths if self.job.keep is None else set(self.job.keep)
+        new = sum(file.stat().st_size for file in list_files(folder))
+        old = sum(file.bytes for one in kept - {path} for file in self.shelf.files(one))
+        if old + new > limit:
+            raise OptimizerError(
+                OptimizerReason.STORE_FULL,
+                f"this artifact takes {size_text(new)} and those of the revisions on record {size_text(old)}, together "
+                f"more than {size_text(limit)}; raise spec.storage.bucket.maxSize or lower spec.revisionHistoryLimit",
+            )
 
     def _let_go(self, path: str) -> None:
         try:
