@@ -37,6 +37,27 @@ def test_a_lead_inside_the_noise_goes_to_the_higher_precision_and_the_simpler_fo
     assert _winner(_candidate("torchscript-fp32", 0.7), _candidate("onnx-fp32", 1.0)) == "torchscript-fp32"
 
 
+def test_precisions_are_compared_one_after_the_other():
+    single, half, whole = _candidate("onnx-fp32", 10), _candidate("onnx-fp16", 5.1), _candidate("onnx-int8-static", 5.0)
+    assert _winner(whole, half, single) == "onnx-fp16", "two hundredths do not pay for 8 bits"
+    assert _winner(whole, single) == "onnx-int8-static"
+    assert _winner(_candidate("onnx-int8-static", 4.7), half, single) == "onnx-int8-static"
+
+
+def test_of_one_precision_the_fastest_wins_as_soon_as_it_leads_by_more_than_the_noise():
+    dynamic = _candidate("onnx-int8-dynamic", 1.0)
+    assert _winner(dynamic, _candidate("onnx-int8-static", 0.96)) == "onnx-int8-static"
+    assert _winner(dynamic, _candidate("onnx-int8-static", 0.99)) == "onnx-int8-dynamic"
+    assert _winner(dynamic, _candidate("onnx-int8-static", 0.96, spread=0.1)) == "onnx-int8-dynamic"
+
+
+def test_a_lonely_winner_says_what_became_of_the_others():
+    refused = _candidate("onnx-int8-static", 1.0, verdict=Verdict.REFUSED)
+    chosen = OptimizationSpec(precisions=ALL)
+    _, why = select((_candidate("onnx-fp32", 2.0), refused), chosen, fallback=("onnx-fp32",))
+    assert why == "the only accepted candidate (onnx-int8-static: because)"
+
+
 def test_other_objectives():
     small = _candidate("onnx-fp16", 3.0, size=50)
     assert _winner(_candidate("onnx-fp32", 1.0), small, objective=Objective.SIZE) == "onnx-fp16"

@@ -1,12 +1,14 @@
-"""Choose: the best accepted candidate by the objective; a lead inside the noise goes to the simpler one."""
+"""Choose: the best accepted candidate by the objective; a lead inside the noise goes to the higher precision."""
 
 from pilotfish.api.optimization import ArtifactFormat, Objective, OnNoCandidate, OptimizationSpec, Precision
 from pilotfish.api.report import CandidateReport, Verdict
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError
 
-MIN_GAIN = 0.10
-"""A lead below this is no win whatever the spread says."""
+MIN_GAIN = 0.05
+"""A lower precision has to be better by this share at least, whatever the spread says."""
+SAME_PRECISION_GAIN = 0.02
+"""The same between candidates of one precision, where nothing but simplicity is given up."""
 _PRECISION = {Precision.FP32: 0, Precision.BF16: 1, Precision.FP16: 2, Precision.INT8: 3}
 _FORMAT = {ArtifactFormat.ONNX: 0, ArtifactFormat.TORCH_SCRIPT: 1}
 
@@ -23,9 +25,10 @@ def select(
             enough and spec.optimization.onNoCandidate says Fail or there is no plain conversion either.
     """
     accepted = [r for r in reports if r.verdict is Verdict.ACCEPTED and r.precision in spec.precisions]
-    if accepted:
-        return _best(accepted, spec.objective)
     reasons = "; ".join(f"{r.variant}: {r.reason}" for r in reports if r.reason)
+    if accepted:
+        winner, why = _best(accepted, spec.objective)
+        return winner, f"{why} ({reasons})" if reasons and len(accepted) == 1 else why
     plain = [name for name in fallback if any(r.variant == name and r.verdict is Verdict.ACCEPTED for r in reports)]
     if spec.on_no_candidate is OnNoCandidate.SERVE_ORIGINAL and plain:
         return plain[
@@ -46,10 +49,11 @@ def _best(accepted: list[CandidateReport], objective: Objective) -> tuple[str, s
     ordered = sorted(accepted, key=_simplicity)
     if objective is Objective.NONE:
         return ordered[0].variant, "the objective is None: the simplest accepted candidate"
-    best = ordered[0]
-    for other in ordered[1:]:
-        if _beats(other, best, objective):
-            best = other
+    tiers = {precision: [r for r in ordered if r.precision is precision] for precision in Precision}
+    best, *lower = (_champion(tiers[p], objective) for p in sorted(tiers, key=_PRECISION.__getitem__) if tiers[p])
+    for challenger in lower:
+        if _leads(challenger, best, objective, by=MIN_GAIN):
+            best = challenger
     runner_up = min((r for r in ordered if r is not best), key=lambda r: _cost(r, objective), default=None)
     if runner_up is None:
         return best.variant, "the only accepted candidate"
@@ -71,9 +75,16 @@ def _cost(report: CandidateReport, objective: Objective) -> float:
     return report.measurements[0].latency_ms.median
 
 
-def _beats(challenger: CandidateReport, holder: CandidateReport, objective: Objective) -> bool:
-    """A win is a lead beyond both spreads and beyond the smallest gain that counts."""
-    if objective is Objective.SIZE:
-        return _cost(challenger, objective) < _cost(holder, objective) * (1 - MIN_GAIN)
-    spread = max(m.spread for r in (challenger, holder) for m in r.measurements)
-    return _cost(challenger, objective) < _cost(holder, objective) * (1 - max(MIN_GAIN, min(spread, 0.5)))
+def _champion(equals: list[CandidateReport], objective: Objective) -> CandidateReport:
+    """The best of one precision: the first that was listed, unless another leads by more than the noise."""
+    holder, *others = equals
+    ranked = sorted(others, key=lambda r: _cost(r, objective))
+    return next((r for r in ranked if _leads(r, holder, objective, by=SAME_PRECISION_GAIN)), holder)
+
+
+def _leads(challenger: CandidateReport, holder: CandidateReport, objective: Objective, *, by: float) -> bool:
+    """Whether the challenger is better by more than a share of the holder's cost and by more than both spreads."""
+    if objective is not Objective.SIZE:
+        spread = max((m.spread for r in (challenger, holder) for m in r.measurements), default=0.0)
+        by = max(by, min(spread, 0.5))
+    return _cost(challenger, objective) < _cost(holder, objective) * (1 - by)
