@@ -73,6 +73,8 @@ class OperatorSettings(BaseSettings):
     """Serves TorchScript, where the Triton image cannot."""
     triton_version: str = TRITON_VERSION
     """The server's version in these images."""
+    triton_obeys_precision_hint: bool = False
+    """Their openvino backend reads INFERENCE_PRECISION_HINT, as the CPU image's does; NVIDIA's does not."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """Of the Jobs' and Triton pods' images."""
     image_pull_secrets: Words = ()
@@ -144,6 +146,7 @@ class OperatorSettings(BaseSettings):
                 pull_secrets=self.image_pull_secrets,
             ),
             triton_version=self.triton_version,
+            triton_obeys_precision_hint=self.triton_obeys_precision_hint,
             optimizer_compute=Compute(cpu=self.optimizer_cpu, memory=self.optimizer_memory),
             serving_compute=Compute(cpu=self.serving_cpu, memory=self.serving_memory),
             schedule_deadline=timedelta(seconds=self.schedule_deadline),

@@ -62,6 +62,10 @@ class JobServing(WireModel):
     gpus: int = Field(default=0, ge=0)
     cpu_threads: int | None = Field(default=None, ge=1, description="Threads of a serving pod; null: this machine's.")
     tuning: JobTuning | None = Field(default=None, description="Null: the settings are not measured.")
+    obeys_precision_hint: bool | None = Field(
+        default=None,
+        description="Triton's openvino backend reads INFERENCE_PRECISION_HINT, as the CPU image's does. Null: it may not.",
+    )
 
 
 class BucketPlace(WireModel):

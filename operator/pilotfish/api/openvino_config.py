@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 from pilotfish.api.report import ModelSignature, TensorSpec
 
-MODEL_FILE = "model.xml"
+MODEL_FILE = "model.onnx"
 PRECISION = "INFERENCE_PRECISION_HINT"
-"""Read by the backend of the CPU image; NVIDIA's backend knows HINT_BF16 alone, and obeys marks inside the file."""
+"""Read by the backend of the CPU image; NVIDIA's backend knows HINT_BF16 alone and otherwise lets OpenVINO choose."""
 EXACT: Mapping[str, str] = {PRECISION: "f32"}
 BFLOAT16: Mapping[str, str] = {PRECISION: "bf16", "HINT_BF16": "YES"}
 

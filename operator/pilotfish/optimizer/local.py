@@ -69,7 +69,10 @@ def run_local(
             model=spec.model,
             optimization=spec.optimization,
             serving=JobServing(
-                max_batch_size=spec.serving.batching.max_batch_size, gpus=spec.serving.gpus.count, tuning=where
+                max_batch_size=spec.serving.batching.max_batch_size,
+                gpus=spec.serving.gpus.count,
+                tuning=where,
+                obeys_precision_hint=True,
             ),
         )
         return optimize(

@@ -12,7 +12,7 @@ from pilotfish.api.report_sections import LayerError
 from pilotfish.optimizer.tensors import Array, Arrays
 
 _BACKENDS = {ArtifactFormat.ONNX: Backend.ONNXRUNTIME, ArtifactFormat.TORCH_SCRIPT: Backend.PYTORCH}
-_FILES = {Backend.ONNXRUNTIME: "model.onnx", Backend.OPENVINO: "model.xml", Backend.PYTORCH: "model.pt"}
+_FILES = {Backend.ONNXRUNTIME: "model.onnx", Backend.OPENVINO: "model.onnx", Backend.PYTORCH: "model.pt"}
 
 
 class Runner(Protocol):

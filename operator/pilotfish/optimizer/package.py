@@ -21,7 +21,7 @@ REPORT = "report.json"
 GOLDEN = "golden"
 GOLDEN_INPUTS = "inputs.safetensors"
 GOLDEN_OUTPUTS = "outputs.safetensors"
-_ALLOWED = ("model.onnx", "model.onnx.data", "model.pt", "model.xml", "model.bin")
+_ALLOWED = ("model.onnx", "model.onnx.data", "model.pt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

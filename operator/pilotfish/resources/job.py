@@ -121,6 +121,7 @@ def job_input(owner: Owner, intent: JobIntent, policy: Policy) -> JobInput:
             gpus=serving.gpus.count,
             cpu_threads=threads,
             tuning=tuning_place(intent.spec, policy),
+            obeys_precision_hint=policy.triton_obeys_precision_hint or None,
         ),
         bucket=bucket_place(owner, intent.spec.storage),
         keep=intent.keep,

@@ -35,6 +35,8 @@ class Policy:
     images: Images
     triton_version: str
     """The server's version (`2.51.0`): flags differ, and an unknown one aborts the server."""
+    triton_obeys_precision_hint: bool = False
+    """Its openvino backend reads INFERENCE_PRECISION_HINT; NVIDIA's does not."""
     optimizer_compute: Compute = field(default_factory=lambda: Compute(cpu="1", memory="4Gi"))
     serving_compute: Compute = field(default_factory=lambda: Compute(cpu="1", memory="2Gi"))
     verify_compute: Compute = field(default_factory=lambda: Compute(cpu="250m", memory="512Mi"))

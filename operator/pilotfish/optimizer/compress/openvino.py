@@ -1,26 +1,34 @@
-"""Recipes for OpenVINO: single precision, bfloat16, and INT8 by NNCF's post-training quantization.
+"""Recipes for OpenVINO: single precision, bfloat16, and INT8 by NNCF. All are ONNX files; OpenVINO reads them as they are.
 
-All are written as model.xml and model.bin: ONNX has no place for the marks that keep the precision, see openvino_files.
+The precision of the arithmetic is a parameter of the backend. NVIDIA's backend can only ask for bfloat16: where nothing
+is asked, OpenVINO takes bfloat16 by itself on every CPU that has it. So what is served there in another precision than
+bfloat16 must be served by a backend that is known to obey.
 """
 
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import onnx
 
 from pilotfish.api.job_input import JobServing
-from pilotfish.api.openvino_config import BFLOAT16, EXACT, MODEL_FILE, serving_problem
+from pilotfish.api.openvino_config import BFLOAT16, EXACT, serving_problem
 from pilotfish.api.optimization import OptimizationSpec, Precision
 from pilotfish.api.report import Backend, ModelSignature
-from pilotfish.optimizer.compress.graph import is_quantized, operators
+from pilotfish.optimizer import openvino_quiet
+from pilotfish.optimizer.compress.graph import is_quantized, operators, save_onnx
 from pilotfish.optimizer.compress.order import Made, Order, Recipe, RefusedError
 from pilotfish.optimizer.environment import has_bfloat16
 from pilotfish.optimizer.tensors import Array, sample_count
-from pilotfish.optimizer.verify import measure_error
 
-_QUANTIZED = "FakeQuantize"
-_SAME = 1e-4
+_DISOBEYED = (
+    "Triton's OpenVINO backend would compute it in bfloat16 on this CPU, unasked; allow BF16, or say that your Triton "
+    "image obeys INFERENCE_PRECISION_HINT (value tritonObeysPrecisionHint)"
+)
 
 
 def openvino_recipes(
@@ -29,10 +37,12 @@ def openvino_recipes(
     """What OpenVINO may be tried with: nothing where GPUs serve."""
     if serving.gpus > 0:
         return []
+    disobeyed = has_bfloat16() and not serving.obeys_precision_hint
     recipes: list[tuple[str, Precision, Recipe]] = [
-        ("openvino-fp32", Precision.FP32, to_openvino_fp32),
+        ("openvino-fp32", Precision.FP32, _refusal(_DISOBEYED) if disobeyed else to_openvino_fp32),
         ("openvino-bf16", Precision.BF16, to_openvino_bf16),
         ("openvino-int8", Precision.INT8, to_openvino_int8),
+        ("openvino-int8-weights", Precision.INT8, to_openvino_int8_weights),
     ]
     wanted = [recipe for recipe in recipes if recipe[1] in spec.precisions]
     if problem := serving_problem(signature):
@@ -41,69 +51,68 @@ def openvino_recipes(
 
 
 def to_openvino_fp32(order: Order) -> Made:
-    """The same arithmetic, every operation marked to stay exact.
-
-    Raises:
-        RuntimeError: OpenVINO cannot read the model.
-        ValueError: the marks do not hold.
-    """
-    from pilotfish.optimizer.openvino_files import mark_exact, read_onnx, save_ir
-
-    model = read_onnx(order.source)
-    mark_exact(model)
-    file = save_ir(model, order.target.with_name(MODEL_FILE))
-    if has_bfloat16():
-        _check_marks(file, order)
+    """The same file, the precision said."""
+    _copy(order)
     return Made(served_by=Backend.OPENVINO, parameters=EXACT)
 
 
 def to_openvino_bf16(order: Order) -> Made:
-    """Single precision in the file, bfloat16 in the arithmetic.
+    """The same file, its arithmetic in bfloat16.
 
     Raises:
         RefusedError: this CPU would compute it in single precision all the same.
-        RuntimeError: OpenVINO cannot read the model.
     """
-    from pilotfish.optimizer.openvino_files import read_onnx, save_ir
-
     if not has_bfloat16():
         raise RefusedError("this CPU has neither AVX512_BF16 nor AMX; run the Job on nodes that have it, or drop BF16")
-    save_ir(read_onnx(order.source), order.target.with_name(MODEL_FILE))
+    _copy(order)
     return Made(served_by=Backend.OPENVINO, parameters=BFLOAT16)
 
 
 def to_openvino_int8(order: Order) -> Made:
-    """Weights and activations in 8 bits where NNCF finds kernels for them, the rest marked to stay exact.
+    """Weights and activations in 8 bits, ranges found on recorded inputs.
 
     Raises:
         RefusedError: the samples are generated: ranges of noise are no ranges.
-        RuntimeError: OpenVINO cannot read the model.
         ValueError: the model is quantized already, or nothing in it can be.
     """
-    from pilotfish.optimizer.openvino_files import mark_exact, read_onnx, save_ir
-
     if not order.samples.given:
         raise RefusedError(
             "INT8 is calibrated on recorded inputs and there are none: set spec.model.samples.uri, or pack the model "
             "with samples"
         )
+    attention = _has_attention(order.source)
+
+    def quantize(nncf: Any, model: Any) -> Any:
+        calls = list(_singles(order))
+        kind = nncf.ModelType.TRANSFORMER if attention else None
+        return nncf.quantize(model, nncf.Dataset(calls), subset_size=len(calls), model_type=kind)
+
+    return _by_nncf(order, quantize)
+
+
+def to_openvino_int8_weights(order: Order) -> Made:
+    """Weights alone in 8 bits; OpenVINO finds the ranges of activations in each call.
+
+    Raises:
+        ValueError: the model is quantized already, or nothing in it can be.
+    """
+    return _by_nncf(
+        order, lambda nncf, model: nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    )
+
+
+def _by_nncf(order: Order, change: Callable[[Any, Any], Any]) -> Made:
+    """What stays in float is computed in bfloat16 where the CPU has it: so that every backend does what was measured."""
     if is_quantized(order.source):
         raise ValueError("the model is quantized already")
-    calls = list(_singles(order))
+    openvino_quiet.silence()
     with _quiet():
         import nncf
 
-        model = nncf.quantize(
-            read_onnx(order.source),
-            nncf.Dataset(calls),
-            subset_size=len(calls),
-            model_type=nncf.ModelType.TRANSFORMER if _has_attention(order.source) else None,
-        )
-    if not any(operation.get_type_name() == _QUANTIZED for operation in model.get_ops()):
-        raise ValueError("the model has no operator that NNCF quantizes for OpenVINO")
-    mark_exact(model)
-    save_ir(model, order.target.with_name(MODEL_FILE))
-    return Made(served_by=Backend.OPENVINO, parameters=EXACT)
+        save_onnx(change(nncf, onnx.load(str(order.source))), order.target)
+    if not operators(order.target)["DequantizeLinear"]:
+        raise ValueError("the model has no operator that NNCF quantizes")
+    return Made(served_by=Backend.OPENVINO, parameters=BFLOAT16 if has_bfloat16() else EXACT)
 
 
 def _refusal(problem: str) -> Recipe:
@@ -113,15 +122,10 @@ def _refusal(problem: str) -> Recipe:
     return refuse
 
 
-def _check_marks(file: Path, order: Order) -> None:
-    """The file alone must keep the precision: NVIDIA's backend says nothing about it to OpenVINO."""
-    from pilotfish.optimizer.openvino_runtime import OpenVinoRunner
-
-    call = next(order.probes())
-    free = OpenVinoRunner(file, threads=1, precision=None).run(call)
-    exact = OpenVinoRunner(file, threads=1, precision="f32").run(call)
-    if (error := measure_error(free, exact, []).max_rel) > _SAME:
-        raise ValueError(f"OpenVINO lowers the precision of {file.name} by itself: its answers differ by {error:.2g}")
+def _copy(order: Order) -> None:
+    for file in (order.source, order.source.with_name(f"{order.source.name}.data")):
+        if file.is_file():
+            shutil.copyfile(file, order.target.with_name(file.name))
 
 
 def _singles(order: Order) -> Iterator[dict[str, Array]]:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from pilotfish.optimizer import openvino_quiet
 from pilotfish.optimizer.exports.frame import ExportShop, Written
 from pilotfish.optimizer.model import Runner
-from pilotfish.optimizer.openvino_files import read_onnx, save_ir
 from pilotfish.optimizer.worker import Subject
 
 
@@ -13,10 +13,16 @@ def write(shop: ExportShop, folder: Path) -> Written:
 
     Raises:
         ValueError: there is no ONNX file.
+        RuntimeError: OpenVINO cannot read it.
     """
     if shop.onnx is None:
         raise ValueError("OpenVINO is exported from ONNX, and this model could not be converted to ONNX")
-    return Written(main=save_ir(read_onnx(shop.onnx), folder / "model.xml"))
+    openvino_quiet.silence()
+    import openvino as ov
+
+    main = folder / "model.xml"
+    ov.save_model(ov.Core().read_model(str(shop.onnx)), str(main), compress_to_fp16=False)
+    return Written(main=main)
 
 
 def load(subject: Subject) -> Runner:
