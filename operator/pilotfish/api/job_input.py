@@ -64,7 +64,7 @@ class JobServing(WireModel):
     tuning: JobTuning | None = Field(default=None, description="Null: the settings are not measured.")
     obeys_precision_hint: bool | None = Field(
         default=None,
-        description="Triton's openvino backend reads INFERENCE_PRECISION_HINT, as the CPU image's does. Null: it may not.",
+        description="Triton's openvino backend reads INFERENCE_PRECISION_HINT, as the CPU image's; null: it may not.",
     )
 
 

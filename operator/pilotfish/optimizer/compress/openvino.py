@@ -1,4 +1,4 @@
-"""Recipes for OpenVINO: single precision, bfloat16, and INT8 by NNCF. All are ONNX files; OpenVINO reads them as they are.
+"""Recipes for OpenVINO: single precision, bfloat16, and INT8 by NNCF. All are ONNX files, which OpenVINO reads.
 
 The precision of the arithmetic is a parameter of the backend. NVIDIA's backend can only ask for bfloat16: where nothing
 is asked, OpenVINO takes bfloat16 by itself on every CPU that has it. So what is served there in another precision than
@@ -96,13 +96,11 @@ def to_openvino_int8_weights(order: Order) -> Made:
     Raises:
         ValueError: the model is quantized already, or nothing in it can be.
     """
-    return _by_nncf(
-        order, lambda nncf, model: nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
-    )
+    return _by_nncf(order, lambda nncf, model: nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM))
 
 
 def _by_nncf(order: Order, change: Callable[[Any, Any], Any]) -> Made:
-    """What stays in float is computed in bfloat16 where the CPU has it: so that every backend does what was measured."""
+    """What stays in float is computed in bfloat16 where the CPU has it: every backend then does what was measured."""
     if is_quantized(order.source):
         raise ValueError("the model is quantized already")
     openvino_quiet.silence()

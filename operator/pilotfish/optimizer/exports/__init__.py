@@ -8,7 +8,7 @@ One module per format, named in `frame.MODULES`. A module has two functions:
   so that a runtime that crashes takes nothing with it. Input names in the signature's order are
   `[t["name"] for t in subject.source["inputs"]]`, output names are `subject.outputs`.
 
-The frame runs `load` on the golden set in batch 1 and in a larger one, compares with the original's answers and writes an
+The frame runs `load` on the golden set in batch 1 and in a larger one, compares with the original's answers and writes
 `api.report_sections.Export`. A new format: its member of `api.optimization.ExportFormat`, its module here, its line in
 `MODULES`. An export that fails says why and never fails the run.
 """
