@@ -56,6 +56,15 @@ def test_when_it_serves(world):
     assert find(view, "http").detail.startswith("http://digits.team")
 
 
+def test_settings_say_where_they_come_from(world):
+    world.submit(make_wanted("v1", instances=2))
+    world.settle()
+    view = make_view(world.observed(), NOW)
+    settings = [node.detail for _, node in flat(view) if node.title == "settings"]
+    assert settings == ["instances 2 (Spec), threads 1, batch 8, delay 2ms"]
+    assert find(view, "revision").children[0].title == "settings"
+
+
 def test_restarts_of_a_pod_are_counted(world):
     world.settle()
     (pod,) = (p for p in world.cluster.find("Pod") if p["metadata"]["labels"]["pilotfish.dev/component"] == "triton")

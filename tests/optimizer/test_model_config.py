@@ -6,6 +6,7 @@ from tritonclient.grpc import model_config_pb2
 
 from pilotfish.api.model_config import ServingConfig, render_model_config
 from pilotfish.api.report import Backend, ModelSignature, TensorSpec
+from pilotfish.api.tuning import Accelerator
 
 IMAGE = TensorSpec(name="image", dtype="FP32", shape=(3, 8, 8))
 LOGITS = TensorSpec(name="logits", dtype="FP32", shape=(10,))
@@ -50,6 +51,16 @@ def test_a_gpu_lets_triton_choose_the_device():
         _parse(serving=ServingConfig(gpu=True)).instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_AUTO
     )
     assert _parse().instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
+
+
+@pytest.mark.parametrize("accelerator", list(Accelerator))
+def test_an_accelerator_is_for_gpus_alone_and_never_falls_to_the_cpu(accelerator):
+    config = _parse(serving=ServingConfig(gpu=True, accelerator=accelerator))
+    (found,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    precision = "FP16" if accelerator is Accelerator.TENSORRT_FP16 else "FP32"
+    assert (found.name, found.parameters["precision_mode"]) == ("tensorrt", precision)
+    assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+    assert not _parse(serving=ServingConfig(accelerator=accelerator)).HasField("optimization")
 
 
 def test_a_scalar_is_reshaped_and_a_free_size_warms_up_with_its_example():

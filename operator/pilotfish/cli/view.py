@@ -11,6 +11,15 @@ from pilotfish.core import Body, Observed
 from pilotfish.core.objects import condition_is_true, condition_of, controller_uid, label_of, name_of
 from pilotfish.names import REVISION_LABEL
 
+_SETTINGS = {
+    "instances": "instances",
+    "intraOpThreads": "threads",
+    "maxBatchSize": "batch",
+    "preferredSizes": "rather",
+    "maxQueueDelay": "delay",
+    "accelerator": "accelerator",
+}
+
 
 def make_view(observed: Observed, now: datetime) -> Node:
     """The ModelDeployment with its revisions, newest role first, and what they share."""
@@ -89,8 +98,24 @@ def _revision(observed: Observed, revision: str, role: str, now: datetime) -> No
         state=role,
         health=Health.PLAIN,
         detail=next((str(variant) for variant in variants if variant), ""),
-        children=tuple(_child(observed, child, now) for child in shown),
+        children=(*_settings(status, revision), *(_child(observed, child, now) for child in shown)),
     )
+
+
+def _settings(status: Mapping[str, Any], revision: str) -> Iterable[Node]:
+    """What the newest revision serves with, and where what is no default comes from."""
+    effective = status.get("effective") or {}
+    newest = status.get("candidateRevision") or status.get("stableRevision") or {}
+    if newest.get("hash") != revision:
+        return
+    origins = effective.get("origins") or {}
+    said = []
+    for key, word in _SETTINGS.items():
+        if key in effective:
+            value = "/".join(map(str, effective[key])) if isinstance(effective[key], list) else effective[key]
+            said.append(f"{word} {value}" + (f" ({origins[key]})" if origins.get(key, "Default") != "Default" else ""))
+    if said:
+        yield Node(title="settings", detail=", ".join(said))
 
 
 def _child(observed: Observed, child: Body, now: datetime) -> Node:
