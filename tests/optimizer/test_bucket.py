@@ -1,5 +1,6 @@
 """Artifacts in a real S3 API: made once, found by every namespace, never taken by half, removed when nobody uses them."""
 
+import errno
 import json
 import shutil
 from dataclasses import dataclass
@@ -8,18 +9,24 @@ from pathlib import Path
 
 import boto3
 import pytest
+from azure.storage.blob import BlobServiceClient
+from gcp_storage_emulator.server import create_server
 from moto.server import ThreadedMotoServer
+from typer.testing import CliRunner
 
 from pilotfish.api.job_input import InstallInput, JobInput, RefreshInput, VerifyInput
 from pilotfish.api.report import Manifest
 from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.cli.main import app
 from pilotfish.optimizer.digest import folder_digest, hash_folder
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.store import artifacts, cleaning
 from pilotfish.optimizer.store.keys import artifact_key
 from pilotfish.optimizer.store.references import GRACE, Owner, Reference, References, read_all, refer, write_references
-from pilotfish.optimizer.store.shelf import open_shelf
+from pilotfish.optimizer.store.shelf import open_shelf, told
+from support.azure import running_azurite
 from support.onnx_models import save_mlp
+from support.triton import free_port
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1"}
@@ -274,6 +281,26 @@ def test_the_last_look_is_remembered_in_the_bucket(place):
     assert place.pod.command("refresh")[1].look.changed
 
 
+def test_the_command_line_lists_and_prunes_the_bucket(place, monkeypatch):
+    first, _ = place.job()
+    for name, value in (KEYS | {"AWS_ENDPOINT_URL": place.server}).items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments):
+        done = CliRunner().invoke(app, ["artifacts", *arguments, "--store", URI, "-o", "json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)
+
+    (row,) = run("list")
+    assert (row["path"], row["usedBy"], row["state"]) == (first.artifact.path, ["a/m"], "Whole")
+    assert run("prune", "--older-than", "0s", "--no-dry-run")["removals"] == []
+    order = RefreshInput.model_validate({"name": "m", "uri": "pvc://claim/model.onnx", "bucket": place.told().bucket})
+    place.pod.environment.setenv("PILOTFISH_REFRESH", order.to_json())
+    assert place.pod.command("refresh")[0] == 0
+    assert run("prune", "--older-than", "0s", "--no-dry-run", "--gone", "a/m")["bytes"] == row["bytes"]
+    assert place.names() == set()
+
+
 @pytest.mark.parametrize(
     ("bucket", "keys", "reason"),
     [
@@ -319,10 +346,73 @@ def _put(shelf, path, *, whole=True):
         shelf.write(f"{path}/manifest.json", b"{}")
 
 
-@pytest.fixture(params=["bucket", "folder"])
-def shelf(request, s3, server, tmp_path):
-    uri = URI if request.param == "bucket" else str(tmp_path / "store")
-    return open_shelf(uri, KEYS | {"AWS_ENDPOINT_URL": server})
+@pytest.fixture(scope="module")
+def google():
+    """Google's storage with one bucket, and the keys that lead there."""
+    port = free_port()
+    service = create_server("127.0.0.1", port, in_memory=True, default_bucket="artifacts")
+    service.start()
+    yield {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}"}
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory):
+    """Azure's storage with one container, and the keys that lead there."""
+    with running_azurite(tmp_path_factory.mktemp("azurite")) as blobs:
+        connection = blobs.connection(blobs.endpoint)
+        BlobServiceClient.from_connection_string(connection).create_container("artifacts")
+        yield {"AZURE_STORAGE_CONNECTION_STRING": connection}
+
+
+@pytest.fixture(params=["s3", "gs", pytest.param("az", marks=pytest.mark.soak), "folder"])
+def shelf(request, tmp_path):
+    """An empty place of each kind that artifacts may be kept in."""
+    if request.param == "folder":
+        return open_shelf(str(tmp_path / "store"), {})
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+        return open_shelf(URI, KEYS | {"AWS_ENDPOINT_URL": request.getfixturevalue("server")})
+    keys = request.getfixturevalue({"gs": "google", "az": "azure"}[request.param])
+    return open_shelf(f"{request.param}://artifacts/{tmp_path.name}", keys)
+
+
+def test_a_shelf_keeps_files(shelf, tmp_path):
+    assert shelf.folders("a") == shelf.files("a") == ()
+    assert shelf.read("a/b") is None
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    shelf.upload(tmp_path / "file", "a/b/file")
+    shelf.write("a/c.json", b"1")
+    shelf.write("a/c.json", b"22")
+    assert shelf.folders("a") == ("b",)
+    assert {file.path: file.bytes for file in shelf.files("a")} == {"a/b/file": 100, "a/c.json": 2}
+    assert all(abs(file.changed - datetime.now(tz=UTC)) < timedelta(minutes=5) for file in shelf.files("a"))
+    assert (shelf.read("a/c.json"), b"".join(shelf.stream("a/b/file"))) == (b"22", b"x" * 100)
+    shelf.remove("a/c.json")
+    shelf.remove("a/c.json")
+    assert shelf.remove_folder("a") == 100
+    assert shelf.remove_folder("a") == 0
+    assert shelf.files("a") == ()
+    with pytest.raises(OptimizerError) as caught:
+        list(shelf.stream("a/b/file"))
+    assert caught.value.reason is Reason.ARTIFACT_MISSING
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FileNotFoundError("The specified bucket does not exist"), Reason.STORE_NOT_FOUND),
+        (PermissionError("Forbidden"), Reason.STORE_FORBIDDEN),
+        (TimeoutError("slow"), Reason.STORE_UNREACHABLE),
+        (OSError(errno.ENOSPC, "No space left on device"), Reason.STORE_FULL),
+    ],
+)
+def test_what_goes_wrong_is_told_of_the_store(error, reason):
+    with pytest.raises(OptimizerError) as caught, told("s3://artifacts/team"):
+        raise error
+    assert caught.value.reason is reason
+    assert "s3://artifacts/team" in caught.value.message
+    assert "spec.model" not in caught.value.message
 
 
 def test_what_a_revision_used_goes_with_it_but_never_what_others_use(shelf):

@@ -193,7 +193,7 @@ def _prune(store: str, *, older_than: timedelta, gone: Sequence[str], dry_run: b
     shelf = _open(store)
     from pilotfish.optimizer.errors import OptimizerError  # noqa: PLC0415 - see _open
     from pilotfish.optimizer.store.cleaning import find_unused, remove  # noqa: PLC0415
-    from pilotfish.optimizer.store.references import read_all  # noqa: PLC0415
+    from pilotfish.optimizer.store.references import LOOKS, read_all  # noqa: PLC0415
 
     try:
         if not read_all(shelf):
@@ -207,6 +207,8 @@ def _prune(store: str, *, older_than: timedelta, gone: Sequence[str], dry_run: b
             return found
         for file in forgotten:
             shelf.remove(file)
+        for name in gone:
+            shelf.remove_folder(f"{LOOKS}/{name}")
         return remove(shelf, found)
     except OptimizerError as error:
         fail(str(error))

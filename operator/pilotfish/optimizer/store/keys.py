@@ -26,7 +26,7 @@ def artifact_key(job: JobInput, digests: Mapping[str, str]) -> str:
         "inputs": dict(digests),
         "model": _said(job.model, exclude={**_WHERE, "samples": {"uri", "secret_name"}}),
         "optimization": _without_places(_said(job.optimization, exclude={"deadline": True})),
-        "serving": _said(job.serving),
+        "serving": _said(job.serving, exclude={"tuning": {"address", "folder"}}),
     }
     canonical = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:_LENGTH]

@@ -19,6 +19,8 @@ from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.store.shelf import Shelf
 
 FOLDER = "refs"
+LOOKS = "looks"
+"""What `model.refresh` of each ModelDeployment saw last."""
 GRACE = timedelta(hours=1)
 """Younger references stay, whoever drops them: two Jobs of one object may overlap while a node is lost."""
 

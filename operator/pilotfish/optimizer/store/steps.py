@@ -32,6 +32,7 @@ from pilotfish.optimizer.store.cleaning import find_unused, remove, remove_relea
 from pilotfish.optimizer.store.keys import artifact_key
 from pilotfish.optimizer.store.references import (
     GRACE,
+    LOOKS,
     THE_CLAIM,
     owner_of,
     read_references,
@@ -42,7 +43,6 @@ from pilotfish.optimizer.store.shelf import Shelf, open_shelf
 
 ORDER_NOTE = "publish.json"
 REUSED_NOTE = "reused"
-LOOKS = "looks"
 ATTEMPTS = 6
 _FIRST_WAIT = 1.0
 
