@@ -59,21 +59,28 @@ def _execute(path: Path) -> Any:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[_MODULE] = module  # dataclasses and torch's tracers look a class's module up
+    sys.modules[_MODULE] = module  # dataclasses look a class's module up
     spec.loader.exec_module(module)
     return module
 
 
 @contextmanager
 def _imports_from(folder: Path) -> Iterator[None]:
-    """Other files of the folder can be imported; no byte code is written there."""
+    """Other files of the folder can be imported; no byte code is written there.
+
+    Afterwards their names are free again: a teacher's `layers.py` is not its student's.
+    """
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    known = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
         sys.path.remove(str(folder))
         sys.dont_write_bytecode = before
+        for name in set(sys.modules) - known:
+            if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(folder):
+                del sys.modules[name]
 
 
 def _invalid(message: str) -> OptimizerError:
