@@ -564,7 +564,6 @@ NOT_AVAILABLE = (
         )
         for name in ("Keras", "SavedModel", "TFLite", "TorchServeArchive")
     ),
-    _refused("optimization.exports", ["TFLite"]),
     _refused("optimization.gpus", {"count": 1}),
     _refused("storage.oci", {"repository": "host/models"}),
     _refused("serving.autoscaling", {"maxReplicas": 4}),
@@ -573,7 +572,6 @@ NOT_AVAILABLE = (
     _refused("serving.placement", {"profile": "a100"}),
     _refused("rollout.verification.tolerance.metric", "Accuracy"),
     _refused("rollout.verification.tolerance.maxMetricDrop", "0.01"),
-    _refused_value("optimization.precisions", "BF16", "use one of FP32, FP16, INT8"),
     _refused_value("storage.kind", "OCI", "use one of PVC, Bucket", **{"storage.oci": {"repository": "host/models"}}),
 )
 

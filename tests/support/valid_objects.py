@@ -42,6 +42,8 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ("a TorchServe archive, trusted", {"model.format": "TorchServeArchive", "model.trust": "Executable"}),
     ("code beside the weights", {"model.architecture": {"file": "net/model.py#build"}, "model.trust": "Executable"}),
     ("INT8, samples by the packed model", {"optimization.precisions": ["FP32", "INT8"]}),
+    ("BF16", {"optimization.precisions": ["FP32", "BF16"]}),
+    ("exports", {"optimization.exports": ["OpenVINO", "TFLite", "ExportedProgram", "AOTInductor"]}),
     (
         "INT8, samples of one's own",
         {

@@ -14,7 +14,7 @@ from pilotfish.api.tuning import TuningSpec
 class ArtifactFormat(DocumentedEnum):
     """A format that Triton serves."""
 
-    ONNX = "ONNX", "served by the onnxruntime backend"
+    ONNX = "ONNX", "served by the onnxruntime backend, or on CPUs by openvino where that is faster"
     TORCH_SCRIPT = "TorchScript", "served by the pytorch backend"
 
 
@@ -23,7 +23,7 @@ class Precision(DocumentedEnum):
 
     FP32 = "FP32", "single precision, always exact enough"
     FP16 = "FP16", "half precision, for GPUs"
-    BF16 = "BF16", "bfloat16"
+    BF16 = "BF16", "bfloat16 on CPUs that compute in it, served by OpenVINO"
     INT8 = "INT8", "8-bit integers, calibrated on samples"
 
 
@@ -80,13 +80,11 @@ class OptimizationSpec(ApiModel):
         json_schema_extra=marked(distinct("name each format once")),
     )
     """Which formats may win."""
-    precisions: tuple[Annotated[Precision, Field(json_schema_extra=marked(unavailable=(Precision.BF16,)))], ...] = (
-        Field(
-            default=(Precision.FP32,),
-            min_length=1,
-            max_length=4,
-            json_schema_extra=marked(distinct("name each precision once")),
-        )
+    precisions: tuple[Precision, ...] = Field(
+        default=(Precision.FP32,),
+        min_length=1,
+        max_length=4,
+        json_schema_extra=marked(distinct("name each precision once")),
     )
     """Which precisions are tried. Example: `[FP32, INT8]`."""
     objective: Objective = Objective.LATENCY
@@ -110,9 +108,9 @@ class OptimizationSpec(ApiModel):
     on_no_candidate: OnNoCandidate = OnNoCandidate.SERVE_ORIGINAL
     """What happens when no candidate is within the tolerance."""
     exports: tuple[ExportFormat, ...] = Field(
-        default=(), max_length=8, json_schema_extra=marked(distinct("name each export once"), unavailable=True)
+        default=(), max_length=8, json_schema_extra=marked(distinct("name each export once"))
     )
-    """Extra artifacts for elsewhere; reported, not served. Example: `[TFLite]`."""
+    """Extra artifacts for elsewhere; reported, not served. Example: `[OpenVINO]`."""
     profile: bool = False
     """Keep traces of where the time of the winner and of the original goes beside the report."""
     gpus: JobGpus | None = Field(default=None, json_schema_extra=marked(unavailable=True))

@@ -17,13 +17,15 @@ from pilotfish.api.report import (
     Report,
     SourceRecord,
     TerminationMessage,
+    Verdict,
 )
-from pilotfish.api.report_sections import TaskMetric
+from pilotfish.api.report_sections import Export, TaskMetric
 from pilotfish.optimizer.benchmark import BenchmarkPlan, Measured, available_threads, benchmark
-from pilotfish.optimizer.candidates import Workshop, build_candidates
+from pilotfish.optimizer.candidates import BASE, Workshop, build_candidates
 from pilotfish.optimizer.checkpoints import Checkpoints
 from pilotfish.optimizer.environment import describe_environment
 from pilotfish.optimizer.errors import OptimizerError, from_os_error
+from pilotfish.optimizer.exports.frame import ExportShop, export_all
 from pilotfish.optimizer.fetch import Fetched
 from pilotfish.optimizer.identify import Identified, identify
 from pilotfish.optimizer.load import load_model
@@ -236,6 +238,25 @@ def _conclude(run: Run, ready: _Prepared, proofs: list[Proof], measured: dict[st
         return _package(run, ready, reports, chosen=chosen, why=why, measured=measured, settled=settled)
 
 
+def _exports(
+    run: Run, ready: _Prepared, reports: tuple[CandidateReport, ...], *, folder: Path
+) -> tuple[Export, ...]:
+    formats = run.job.optimization.exports
+    if not formats:
+        return ()
+    proven = any(r.variant == BASE and r.verdict is Verdict.ACCEPTED for r in reports)
+    shop = ExportShop(
+        model=ready.model,
+        samples=ready.samples,
+        reference=ready.reference,
+        onnx=run.work / "candidates" / BASE / "model.onnx" if proven else None,
+        max_batch=ready.max_batch,
+        threads=ready.threads,
+        work=run.work,
+    )
+    return export_all(formats, shop, artifact=folder, say=lambda what: run.progress.step(0.5, what, force=True))
+
+
 def _package(
     run: Run,
     ready: _Prepared,
@@ -265,6 +286,7 @@ def _package(
         batch=ready.batch_sizes[0],
         folder=partial if job.optimization.profile else None,
     )
+    exports = _exports(run, ready, reports, folder=partial)
     report = Report(
         name=job.name,
         recipe_key=job.recipe_key,
@@ -291,6 +313,7 @@ def _package(
         tuning=settled.report,
         training=ready.trained.stages,
         profile=profile,
+        exports=exports,
         metric=TaskMetric(name=task.metric.value, reference=round(task.reference, 6)) if task else None,
     )
     message = make_message(report)

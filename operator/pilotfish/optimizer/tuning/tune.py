@@ -36,7 +36,10 @@ _PATIENCE_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningOrder:
-    """What is tuned. `files` by their path in the model's folder; answers were compared up to `largest_batch`."""
+    """What is tuned. `files` by their path in the model's folder; answers were compared up to `largest_batch`.
+
+    `merges`: the backend takes requests of several clients as one batch.
+    """
 
     name: str
     spec: TuningSpec
@@ -48,6 +51,7 @@ class TuningOrder:
     largest_batch: int
     render: Render
     prove: Prove
+    merges: bool = True
     gpu: bool = False
     accelerators: tuple[Accelerator, ...] = ()
     load: LoadPlan = field(default_factory=LoadPlan)
@@ -138,7 +142,7 @@ def make_space(order: TuningOrder) -> Space:
     """What may be tried: the settings that the user left out and allows, from what would serve without tuning."""
     given, cores = order.where.given, order.where.cores
     config = resolve_serving(given, cores=cores, gpu=order.gpu).config
-    batched = order.signature.batched and config.max_batch_size > 1
+    batched = order.signature.batched and order.merges and config.max_batch_size > 1
     start = Setting(
         max_batch=config.max_batch_size if batched else 1,
         preferred=config.preferred_batch_sizes if batched else (),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from pilotfish.api.job_input import JobInput, JobTuning
-from pilotfish.api.model_config import ServingConfig, render_model_config
+from pilotfish.api.model_config import ServingConfig, largest_batch, render_model_config
 from pilotfish.api.optimization import Objective, Precision
 from pilotfish.api.report import Backend, ModelSignature
 from pilotfish.api.serving_settings import resolve_serving
@@ -120,6 +120,7 @@ def _order(winner: Winner, asked: TuningSpec, where: JobTuning) -> TuningOrder:
         inputs=winner.samples.inputs,
         files={f"1/{file.name}": file for file in served_files(chosen)},
         largest_batch=winner.max_batch,
+        merges=largest_batch(chosen.backend, winner.signature, winner.max_batch) > 0,
         render=render,
         prove=lambda runner: _problem(winner, runner),
         gpu=job.serving.gpus > 0,
@@ -138,7 +139,8 @@ def _accelerators(winner: Winner) -> tuple[Accelerator, ...]:
 def _problem(winner: Winner, runner: TritonRunner) -> str | None:
     """How the loaded server's answers differ from the original's by more than they may."""
     batched, inputs = winner.signature.batched, winner.samples.inputs
-    top = min(runner.max_batch_size(), winner.max_batch) if batched else 1
+    # A batched model without a limit takes its batches as clients make them.
+    top = min(runner.max_batch_size() or winner.max_batch, winner.max_batch) if batched else 1
     answers = []
     for batch, pad_to in ((1, 0), *other_batches(top)):
         answers.append(run_all(runner, inputs, batch=batch, pad_to=pad_to, batched=batched))
