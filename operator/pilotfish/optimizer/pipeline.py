@@ -238,9 +238,7 @@ def _conclude(run: Run, ready: _Prepared, proofs: list[Proof], measured: dict[st
         return _package(run, ready, reports, chosen=chosen, why=why, measured=measured, settled=settled)
 
 
-def _exports(
-    run: Run, ready: _Prepared, reports: tuple[CandidateReport, ...], *, folder: Path
-) -> tuple[Export, ...]:
+def _exports(run: Run, ready: _Prepared, reports: tuple[CandidateReport, ...], *, folder: Path) -> tuple[Export, ...]:
     formats = run.job.optimization.exports
     if not formats:
         return ()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from pilotfish.api.job_input import JobInput, JobTuning
-from pilotfish.api.model_config import ServingConfig, largest_batch, render_model_config
+from pilotfish.api.model_config import ServingConfig, render_model_config
 from pilotfish.api.optimization import Objective, Precision
 from pilotfish.api.report import Backend, ModelSignature
 from pilotfish.api.serving_settings import resolve_serving
@@ -120,7 +120,7 @@ def _order(winner: Winner, asked: TuningSpec, where: JobTuning) -> TuningOrder:
         inputs=winner.samples.inputs,
         files={f"1/{file.name}": file for file in served_files(chosen)},
         largest_batch=winner.max_batch,
-        merges=largest_batch(chosen.backend, winner.signature, winner.max_batch) > 0,
+        merges=chosen.backend is not Backend.OPENVINO,
         render=render,
         prove=lambda runner: _problem(winner, runner),
         gpu=job.serving.gpus > 0,
