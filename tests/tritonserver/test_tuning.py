@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -63,7 +64,7 @@ def make_order(server, file, *, inline=False, **changes):
         files={"1/model.onnx": file},
         largest_batch=16,
         render=render,
-        prove=lambda runner: None,
+        prove=lambda *_: None,
         load=SHORT,
         plan=FEW,
     )
@@ -100,7 +101,7 @@ def test_a_winner_that_answers_otherwise_does_not_serve(tmp_path, server):
     """The comparison after the search refuses whatever won; the default was proven before."""
     asked = []
 
-    def prove(runner):
+    def prove(runner, _):
         asked.append(runner.max_batch_size())
         return "output 'y': relative error 0.31 is above 0.0001"
 
@@ -176,3 +177,29 @@ def test_an_address_asks_for_tuning(tmp_path, server, quick, monkeypatch):
     untuned = run_local(path, tmp_path / "out", plan=QUICK)
     assert untuned.artifact.serving is None
     assert untuned.artifact.path != message.artifact.path
+
+
+@pytest.mark.soak
+@pytest.mark.torch
+@pytest.mark.parametrize("objective", ["Latency", "Throughput"])
+def test_resnet18_is_served_better_than_by_default(tmp_path, on_path, objective, capsys):
+    """A real network with the whole time: the figures are printed, the default must not be better."""
+    from support.families import optimize
+
+    done = optimize(
+        "resnet18", tmp_path / "work", formats=["ONNX"], precisions=["FP32"], objective=objective, tuning={"time": "2m"}
+    )
+    report = json.loads((done.artifact / "report.json").read_text())["tuning"]
+    default, won = report["points"][0], report["points"][report["winner"]]
+    lines = [f"{objective}: {len(report['points'])} points in {report['seconds']} s, complete {report['complete']}"]
+    for point in (default, won):
+        lines += [str({key: value for key, value in point.items() if key not in {"loads", "reason"}})]
+        lines += [str(load) for load in point["loads"]]
+    with capsys.disabled():
+        sys.stdout.write("\n".join(["", *lines, report["why"], ""]))
+    assert done.message.artifact.serving is not None
+    assert len(report["points"]) > 2
+    level = 0 if objective == "Latency" else -1
+    figure = "p95Ms" if objective == "Latency" else "throughput"
+    better = default["loads"][level][figure] / won["loads"][level][figure]
+    assert (better if objective == "Latency" else 1 / better) >= 1

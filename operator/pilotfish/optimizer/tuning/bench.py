@@ -7,6 +7,7 @@ import numpy as np
 
 from pilotfish.api.model_config import ServingConfig
 from pilotfish.api.report import ModelSignature
+from pilotfish.api.tuning import Accelerator
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.tensors import Array, sample_count
 from pilotfish.optimizer.triton_client import VERSION, AnswerError, TritonRunner
@@ -20,8 +21,8 @@ _DIFFERENT_REQUESTS = 16
 _WARM_ROUND = LoadPlan(settle_seconds=0.0, seconds=0.05, min_requests=8, max_seconds=5.0)
 
 Render = Callable[[ServingConfig], str]
-Prove = Callable[[TritonRunner], str | None]
-"""Compares the server's answers with the original's: what is wrong, or None."""
+Prove = Callable[[TritonRunner, Accelerator | None], str | None]
+"""Compares the server's answers with the original's, with this accelerator: what is wrong, or None."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,7 +58,7 @@ class TritonBench:
             with TritonRunner(
                 self.server.address, model=self.server.name, signature=self.signature, who="Triton"
             ) as runner:
-                problem = self.prove(runner)
+                problem = self.prove(runner, setting.accelerator)
         except (AnswerError, OptimizerError) as error:
             raise PointError(str(error)) from error
         if problem:

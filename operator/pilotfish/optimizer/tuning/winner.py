@@ -122,7 +122,7 @@ def _order(winner: Winner, asked: TuningSpec, where: JobTuning) -> TuningOrder:
         largest_batch=winner.max_batch,
         merges=chosen.backend is not Backend.OPENVINO,
         render=render,
-        prove=lambda runner: _problem(winner, runner),
+        prove=lambda runner, accelerator: _problem(winner, runner, accelerator),
         gpu=job.serving.gpus > 0,
         accelerators=_accelerators(winner),
     )
@@ -136,7 +136,7 @@ def _accelerators(winner: Winner) -> tuple[Accelerator, ...]:
     return (Accelerator.TENSORRT_FP32, *((Accelerator.TENSORRT_FP16,) if half else ()))
 
 
-def _problem(winner: Winner, runner: TritonRunner) -> str | None:
+def _problem(winner: Winner, runner: TritonRunner, accelerator: Accelerator | None) -> str | None:
     """How the loaded server's answers differ from the original's by more than they may."""
     batched, inputs = winner.signature.batched, winner.samples.inputs
     # A batched model without a limit takes its batches as clients make them.
@@ -147,7 +147,6 @@ def _problem(winner: Winner, runner: TritonRunner) -> str | None:
         if problem := check_answers(answers[-1], winner.reference):
             return problem
     spec = winner.job.optimization
-    half = Precision.FP16 in spec.precisions and winner.job.serving.gpus > 0
-    precision = Precision.FP16 if half and winner.chosen.precision is Precision.FP32 else winner.chosen.precision
+    precision = Precision.FP16 if accelerator is Accelerator.TENSORRT_FP16 else winner.chosen.precision
     bounds = bounds_for(precision, spec.tolerance, given=winner.samples.given, batching=batched and top > 1)
     return judge(measure_error(answers[0], winner.reference, answers[1:]), bounds)
