@@ -11,6 +11,7 @@ _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_f
 _PACKAGES = (
     *("numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf"),
     *("torch", "torchvision", "transformers", "timm"),
+    *("tensorflow-cpu", "keras", "tf2onnx", "ai-edge-litert"),
 )
 
 
