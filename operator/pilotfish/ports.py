@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from pilotfish.api.job_progress import ProgressNote
 from pilotfish.core.health.samples import QueryAnswer, Sample, ShadowCounters
 from pilotfish.core.objects import Body, ObjectRef
 from pilotfish.core.room import Room
@@ -23,6 +24,7 @@ __all__ = [
     "Metrics",
     "NotFound",
     "ObjectRef",
+    "ProgressReader",
     "Queries",
     "RoomReader",
     "Unmeasured",
@@ -112,6 +114,13 @@ class Metrics(Protocol):
 
     async def shadow(self, *, address: str) -> ShadowCounters:
         """Counters of the shadow pod at this IP address. Raises Unmeasured, and nothing else."""
+
+
+class ProgressReader(Protocol):
+    """The Jobs' own word on how far they are."""
+
+    async def progress(self, *, address: str) -> ProgressNote:
+        """What the pod at this IP address says now. Raises Unmeasured, and nothing else."""
 
 
 class Queries(Protocol):

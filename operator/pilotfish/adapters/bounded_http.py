@@ -5,6 +5,7 @@ Every trouble is `Unmeasured` with one short sentence. Must not interpret what c
 
 import asyncio
 from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address
 
 import aiohttp
 
@@ -12,6 +13,15 @@ from pilotfish.ports import Unmeasured
 
 LONGEST_ANSWER = 1 << 20
 _CHUNK = 1 << 16
+
+
+def host_of(address: str) -> str:
+    """An IP address as the host of a URL. Raises Unmeasured for everything else."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        raise Unmeasured("its address is no IP address") from None
+    return f"[{parsed}]" if isinstance(parsed, IPv6Address) else str(parsed)
 
 
 class BoundedHttp:

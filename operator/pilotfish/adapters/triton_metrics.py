@@ -6,9 +6,8 @@ Read straight from the pod, so that a rollout needs no monitoring system. Must n
 import math
 from collections.abc import Iterable
 from datetime import datetime
-from ipaddress import IPv6Address, ip_address
 
-from pilotfish.adapters.bounded_http import BoundedHttp
+from pilotfish.adapters.bounded_http import BoundedHttp, host_of
 from pilotfish.adapters.prometheus_text import Line, read_lines
 from pilotfish.core.health.samples import CANCELED, Sample, ShadowCounters
 from pilotfish.ports import Clock, Unmeasured
@@ -53,7 +52,7 @@ class TritonMetrics:
         await self._http.close()
 
     async def _text(self, address: str) -> str:
-        status, body = await self._http.ask(f"http://{_host(address)}:{self._port}/metrics")
+        status, body = await self._http.ask(f"http://{host_of(address)}:{self._port}/metrics")
         if status != _OK:
             raise Unmeasured(f"it answers HTTP {status}")
         return body.decode(errors="replace")
@@ -149,11 +148,3 @@ def _number(text: str | None) -> float:
         return math.nan if text is None else float(text)
     except ValueError:
         return math.nan
-
-
-def _host(address: str) -> str:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        raise Unmeasured("its address is no IP address") from None
-    return f"[{parsed}]" if isinstance(parsed, IPv6Address) else str(parsed)

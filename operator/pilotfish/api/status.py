@@ -99,6 +99,19 @@ class CandidateSummary(ApiModel):
     """Why it was refused or failed."""
 
 
+class JobProgress(ApiModel):
+    """How far the running optimization is, told in steps of five points and with every new stage."""
+
+    stage: str
+    """What runs. Example: `benchmark`."""
+    percent: int
+    """Of the running container's work, 0 to 100."""
+    message: str | None = None
+    """What it does."""
+    remaining: str | None = None
+    """A guess at the time left. Example: `4m`."""
+
+
 class OptimizationStatus(ApiModel):
     """Result of the optimization that the newest artifact came from."""
 
@@ -120,6 +133,8 @@ class OptimizationStatus(ApiModel):
     """All candidates."""
     report: str | None = None
     """Where the whole report lies in the store."""
+    progress: JobProgress | None = None
+    """How far a running optimization is; the figures beside it are of the artifact before."""
 
 
 class HistoryEntry(ApiModel):

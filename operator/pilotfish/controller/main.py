@@ -14,6 +14,7 @@ import kopf
 from pydantic import ValidationError
 
 from pilotfish.adapters.connection import NoCluster, connect, credentials_of
+from pilotfish.adapters.job_progress import JobProgressReader
 from pilotfish.adapters.kube import KubeCluster, SystemClock
 from pilotfish.adapters.prometheus import make_queries
 from pilotfish.adapters.room import read_room
@@ -21,6 +22,7 @@ from pilotfish.adapters.triton_metrics import TritonMetrics
 from pilotfish.controller import handlers, watching
 from pilotfish.controller.fence import FencedCluster
 from pilotfish.controller.health import Health, limit, serving
+from pilotfish.controller.job_watch import JobWatch
 from pilotfish.controller.keys import Key
 from pilotfish.controller.lease import Lease, LeaseLost, LeaseTimes
 from pilotfish.controller.loop import PASS_LIMIT, KeyedQueue, Workers
@@ -64,6 +66,7 @@ class Operator:
             ),
         )
         self._metrics = TritonMetrics(clock=self._clock)
+        self._job_progress = JobProgressReader()
         self._queries = make_queries(settings.prometheus_url, token_file=settings.prometheus_token_file)
         self._reconciler = Reconciler(
             cluster=FencedCluster(self._cluster, may_write_until=lambda: self._lease.may_write_until),
@@ -76,6 +79,7 @@ class Operator:
                 queries=self._queries,
                 room=partial(read_room, self._cluster),
             ),
+            jobs=JobWatch(clock=self._clock, reader=self._job_progress),
         )
         self._sweep = Sweep(
             cluster=self._cluster,
@@ -101,6 +105,7 @@ class Operator:
             finally:
                 await self._lease.release()
                 await self._metrics.close()
+                await self._job_progress.close()
                 await self._queries.close()
                 await self._cluster.close()
 

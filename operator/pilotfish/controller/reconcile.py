@@ -11,11 +11,13 @@ from uuid import uuid4
 from structlog.contextvars import bound_contextvars
 
 from pilotfish.adapters.observe import Reading, read
+from pilotfish.controller.job_watch import JobWatch
 from pilotfish.controller.keys import Key
 from pilotfish.controller.loop import Outcome, Result
 from pilotfish.controller.measure import Measurements
 from pilotfish.core import Apply, Observed, Plan, Policy
 from pilotfish.core.invalid import plan_for_refusal
+from pilotfish.core.job_progress import GAP
 from pilotfish.core.objects import condition_is_true, ref_of
 from pilotfish.ports import Body, Clock, Cluster, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from pilotfish.telemetry import metrics
@@ -40,6 +42,7 @@ class Reconciler:
     """Passes for any key; remembers of each object only what the metrics show.
 
     measurements: what a rollout is judged by; without them nothing is measured.
+    jobs: how far Jobs are; without them no progress is shown.
     """
 
     def __init__(
@@ -50,12 +53,14 @@ class Reconciler:
         policy: Policy,
         plan: Planner,
         measurements: Measurements | None = None,
+        jobs: JobWatch | None = None,
     ) -> None:
         self._cluster = cluster
         self._clock = clock
         self._policy = policy
         self._plan = plan
         self._measurements = measurements
+        self._jobs = jobs
         self._states: dict[Key, metrics.ObjectState] = {}
 
     def states(self) -> tuple[metrics.ObjectState, ...]:
@@ -78,6 +83,8 @@ class Reconciler:
             self._states.pop(key, None)
             if self._measurements is not None:
                 self._measurements.forget(key)
+            if self._jobs is not None:
+                self._jobs.forget(key)
             return Outcome(result=Result.SUCCESS)
         metadata = reading.body["metadata"]
         with bound_contextvars(uid=metadata["uid"], generation=metadata["generation"]):
@@ -90,17 +97,24 @@ class Reconciler:
             for note in plan.notes:
                 log.log(logging.DEBUG if plan.is_empty else logging.INFO, note)
             self._states[key] = _state(key, plan.status or reading.body)
-        if plan.requeue_after is None:
+        again = plan.requeue_after
+        if self._jobs is not None and self._jobs.watches(key):
+            again = GAP if again is None else min(again, GAP)
+        if again is None:
             return Outcome(result=Result.SUCCESS)
-        return Outcome(result=Result.REQUEUE_AFTER, after=plan.requeue_after.total_seconds())
+        return Outcome(result=Result.REQUEUE_AFTER, after=again.total_seconds())
 
     async def _decide(self, key: Key, reading: Reading) -> Plan:
         """The plan; planned again when something already stands where it would create."""
         measured = reading.observed()
         if self._measurements is not None:
             measured = await self._measurements.look(key, measured)
+        if self._jobs is not None:
+            measured = await self._jobs.look(key, measured)
         for _ in range(MAX_LOOKS):
-            observed = replace(reading.observed(), health=measured.health, room=measured.room)
+            observed = replace(
+                reading.observed(), health=measured.health, room=measured.room, progress=measured.progress
+            )
             plan = self._plan(observed, self._policy, self._clock.now())
             found = await self._in_the_way(plan.applies)
             if not found:

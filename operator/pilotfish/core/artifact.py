@@ -9,6 +9,7 @@ from pilotfish.core.drift import create_if_missing, holds
 from pilotfish.core.failures import Finding
 from pilotfish.core.image_settings import wants_other_images, wants_other_secrets
 from pilotfish.core.job_outcome import Lost, Running, is_finished, job_outcome, kind_of, look_again
+from pilotfish.core.job_progress import describe_progress, make_progress
 from pilotfish.core.keeping import artifacts_in_use
 from pilotfish.core.objects import Body, annotation_of, condition_is_true, is_deleting, label_of, name_of
 from pilotfish.core.plan import Apply
@@ -78,8 +79,7 @@ def _heed(scope: Scope, job: Body) -> Progress:
 
 def _running(scope: Scope, job: Body, finding: Finding | None) -> Progress:
     if finding is None:
-        working = _optimizing(f"Job {name_of(job)} optimizes the model")
-        return replace(working, applies=keep_store(scope), wake=look_again(scope.observed, job, scope.now))
+        return _working(scope, job)
     wanted = _wanted_job(scope)
     if wants_other_images(job, wanted, finding):
         return replace(_optimizing(f"Job {name_of(job)} starts anew: the settings name another image"), deletes=(job,))
@@ -87,6 +87,15 @@ def _running(scope: Scope, job: Body, finding: Finding | None) -> Progress:
         return replace(_optimizing(f"Job {name_of(job)} starts anew: the spec names another Secret"), deletes=(job,))
     stuck = replace(_optimizing(finding.message), reason=finding.reason, held_up=True)
     return replace(stuck, applies=keep_store(scope), deletes=misfit_store(scope))
+
+
+def _working(scope: Scope, job: Body) -> Progress:
+    stored = scope.status.optimization.progress if scope.status.optimization else None
+    told = make_progress(scope.observed.progress, job, stored=stored)
+    doing = f"Job {name_of(job)} optimizes the model"
+    working = _optimizing(doing if told is None else f"{doing}: {describe_progress(told)}")
+    due = look_again(scope.observed, job, scope.now)
+    return replace(working, applies=keep_store(scope), wake=due, job=told)
 
 
 def keep_store(scope: Scope) -> tuple[Apply, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pilotfish import names
+from pilotfish.api.job_progress import ProgressNote
 from pilotfish.core.health.samples import Health
 from pilotfish.core.objects import Body, ObjectRef, controller_uid, is_deleting, label_of, name_of, ref_of
 from pilotfish.core.room import Room
@@ -37,6 +38,15 @@ def watched_kinds(*, gateway_api: bool) -> tuple[tuple[str, str], ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What the pod of a Job answered when it was asked last."""
+
+    job: str
+    """Uid of the Job."""
+    note: ProgressNote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """One ModelDeployment and its world, each kind sorted by name. Bodies carry apiVersion and kind."""
 
@@ -48,6 +58,8 @@ class Observed:
     """Measured only while a rollout asks for it; empty otherwise."""
     room: Room | None = None
     """Looked at only while a candidate needs a place; None where nobody looked or the operator may not."""
+    progress: Heard | None = None
+    """What the running Job said of its progress; None where nobody asked or nothing came."""
     unserved: frozenset[str] = frozenset()
     """Kinds of ROUTE_KINDS that the cluster does not know."""
 

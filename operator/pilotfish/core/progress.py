@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from pilotfish.api.reasons import Reason
 from pilotfish.api.report import Summary
+from pilotfish.api.status import JobProgress
 from pilotfish.core.objects import Body
 from pilotfish.core.plan import Apply
 from pilotfish.resources.revision import RevisionRecord
@@ -40,5 +41,7 @@ class Progress:
     record: RevisionRecord | None = None
     summary: Summary | None = None
     wake: datetime | None = None
+    job: JobProgress | None = None
+    """How far the running Job is, where it tells."""
     held_up: bool = False
     """Something outside keeps it from going on; it recovers by itself."""

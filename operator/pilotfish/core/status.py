@@ -133,6 +133,14 @@ def _artifact(record: RevisionRecord) -> ArtifactStatus:
 
 
 def _optimization(view: View, newest: RevisionRecord | None) -> OptimizationStatus | None:
+    """What is known, and how far the Job is that works on something else."""
+    found, job = _findings(view, newest), view.progress.job
+    if found is None:
+        return None if job is None else OptimizationStatus(progress=job)
+    return found.model_copy(update={"progress": job})
+
+
+def _findings(view: View, newest: RevisionRecord | None) -> OptimizationStatus | None:
     """Of the wanted revision; a failed one's findings stay as they were stored when it failed."""
     if view.record is None and view.progress.stage is Stage.FAILED:
         summary = view.progress.summary
