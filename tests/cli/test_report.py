@@ -5,8 +5,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import boto3
 import kubernetes_validate
 import pytest
+from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
 from pilotfish.api.report import Report
@@ -154,6 +156,21 @@ def played(world, monkeypatch):
     return told
 
 
+@pytest.fixture
+def bucket(monkeypatch):
+    """A client of an S3 server, whose keys are in the environment."""
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1"}
+    for name, value in (keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
+    client.create_bucket(Bucket="artifacts")
+    yield client
+    moto.stop()
+
+
 class TestCluster:
     def test_a_pod_reads_it_and_is_gone(self, played, world):
         done = run("digits", "-n", "team")
@@ -238,7 +255,7 @@ class TestCluster:
         done = run("digits", "--revision", "nothing2")
         assert (done.exit_code, f"on record: {revision}" in done.stderr) == (1, True)
 
-    def test_a_report_in_a_bucket_is_pointed_at(self, played, world):
+    def test_a_report_in_a_bucket_is_read_with_the_keys_of_the_shell(self, played, world, bucket):
         place = world.cluster.look("ModelDeployment", "digits")["status"]["optimization"]["report"]
         there = place.replace("pvc://digits-store/", "s3://artifacts/team/")
 
@@ -246,9 +263,14 @@ class TestCluster:
             body["status"]["optimization"]["report"] = there
 
         world.cluster.change_now("ModelDeployment", "digits", move)
+        missing = run("digits")
+        assert (missing.exit_code, played.pods) == (1, [])
+        assert f"nothing at {there}" in missing.stderr.replace("\n", " ")
+        bucket.put_object(Bucket="artifacts", Key=there.removeprefix("s3://artifacts/"), Body=make_report().to_json())
         done = run("digits")
-        assert (done.exit_code, played.pods) == (1, [])
-        assert f"the report lies at {there}" in done.stderr.replace("\n", " ")
+        assert done.exit_code == 0, done.output
+        assert all(word in done.output for word in NAMES)
+        assert played.pods == []
         world.reconcile()
 
 

@@ -112,6 +112,14 @@ def known_artifacts(observed: Observed) -> tuple[dict[str, Any], ...]:
     return tuple(_known(body, roles, _where(observed)) for body in records)
 
 
+def open_store(store: str) -> "Shelf":
+    """The store, with the keys of this shell's environment. Raises ImportError, OptimizerError."""
+    from pilotfish.optimizer.credentials import read_credentials  # noqa: PLC0415 - heavy, and only needed here
+    from pilotfish.optimizer.store.shelf import open_shelf  # noqa: PLC0415
+
+    return open_shelf(store, read_credentials(_NO_MOUNT))
+
+
 def size_of(amount: float) -> str:
     """Bytes in the largest unit of which there is one: `12.3 MiB`."""
     unit = 0
@@ -227,19 +235,19 @@ def _references_of(shelf: "Shelf", name: str) -> tuple[str, ...]:
 
 
 def _open(store: str) -> "Shelf":
-    """The store; its clients are heavy and needed here alone."""
+    """The store, or the end of the command; its clients are heavy and needed here alone."""
     try:
-        from pilotfish.optimizer.credentials import read_credentials  # noqa: PLC0415
         from pilotfish.optimizer.errors import OptimizerError  # noqa: PLC0415
-        from pilotfish.optimizer.store.shelf import open_shelf  # noqa: PLC0415
     except ImportError as error:
         fail(f"{error}; install the optimizer with pip install 'pilotfish[optimizer]'")
     if "://" not in store and not Path(store).is_dir():
         fail(f"{store} is no folder; give the place where the claim is mounted, or s3://, gs:// or az://")
     try:
-        return open_shelf(store, read_credentials(_NO_MOUNT))
+        return open_store(store)
     except OptimizerError as error:
         fail(str(error))
+    except ImportError as error:
+        fail(f"{error}; install the optimizer with pip install 'pilotfish[optimizer]'")
 
 
 def _sentence(removals: Sequence["Removal"], store: str, *, older_than: str, dry_run: bool) -> str:

@@ -102,12 +102,30 @@ async def read_store(session: Session, cluster: PodReader, known: Known) -> Repo
     if known.record is None:
         raise Unreadable(f"{known.name} has no artifact yet: {known.said}")
     if known.place is not None and not known.place.startswith("pvc://"):
-        raise Unreadable(f"the report lies at {known.place}; copy it from there and give it to --file")
+        return parse(await asyncio.to_thread(_in_bucket, known.place), where=known.place)
     path = f"{known.record.artifact.path}/{REPORT}"
     owner = Owner(name=session.name, namespace=session.namespace, uid=str((await session.read())["metadata"]["uid"]))
     template = known.record.objects.deployment["spec"]["template"]["spec"]
     pod = make_report_pod(owner, ReportIntent(path=path, template=template, suffix=secrets.token_hex(3)))
     return parse(await _output(cluster, pod), where=f"{path} in the claim {names.store_claim(session.name)}")
+
+
+def _in_bucket(place: str) -> bytes:
+    """The file in a bucket, with the keys that this shell's environment has. Raises Unreadable."""
+    folder, _, name = place.rpartition("/")
+    otherwise = f"or copy {place} from there and give it to --file"
+    try:
+        from pilotfish.cli.artifacts import open_store  # noqa: PLC0415 - its clients are heavy
+        from pilotfish.optimizer.errors import OptimizerError  # noqa: PLC0415
+    except ImportError as error:
+        raise Unreadable(f"{error}; install pilotfish[optimizer], {otherwise}") from error
+    try:
+        data = open_store(folder).read(name)
+    except OptimizerError as error:
+        raise Unreadable(f"{error}; set the bucket's keys (AWS_ACCESS_KEY_ID, …) here, {otherwise}") from error
+    if data is None:
+        raise Unreadable(f"nothing at {place}; see pilotfish artifacts list --store {folder}")
+    return data
 
 
 async def _output(cluster: PodReader, pod: Body) -> bytes:
