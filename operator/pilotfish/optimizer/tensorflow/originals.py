@@ -20,7 +20,6 @@ class Original(Protocol):
     """A model as its own framework runs it."""
 
     runtime: str
-    notes: tuple[str, ...]
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """One call."""
@@ -58,7 +57,7 @@ class KerasOriginal:
     def __init__(self, path: Path, *, trusted: bool) -> None:
         import keras
 
-        self.runtime, self.notes = f"keras {keras.__version__}", ()
+        self.runtime = f"keras {keras.__version__}"
         self._model = _load_keras(path, trusted=trusted)
         tensors = _declared(path, self._model)
         self._inputs = _distinct([t.name for t in tensors])
@@ -93,7 +92,7 @@ class SavedModelOriginal:
     def __init__(self, path: Path) -> None:
         import tensorflow as tf
 
-        self.runtime, self.notes = f"tensorflow {tf.__version__}", ()
+        self.runtime = f"tensorflow {tf.__version__}"
         self._path = path
         try:
             self._loaded = tf.saved_model.load(str(path))
@@ -130,7 +129,7 @@ class TFLiteOriginal:
         import ai_edge_litert
         from ai_edge_litert.interpreter import Interpreter
 
-        self.runtime, self.notes = f"litert {ai_edge_litert.__version__}", ()
+        self.runtime = f"litert {ai_edge_litert.__version__}"
         self._path = path
         try:
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)

@@ -40,14 +40,6 @@ class Order:
     scratch: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """What the child says about a model: its runtime, and remarks for the report."""
-
-    runtime: str
-    notes: tuple[str, ...]
-
-
 def interpreter() -> str | None:
     """A Python with TensorFlow: the one the environment names, else this one, else none."""
     if given := os.environ.get(PYTHON_ENV):
@@ -74,8 +66,7 @@ class TensorFlowProcess:
             text=True,
             env=module_environment(self._scratch),
         )
-        reply = self._ask(asdict(order))
-        self.opened = Opened(runtime=reply["runtime"], notes=tuple(reply["notes"]))
+        self.runtime = str(self._ask(asdict(order))["runtime"])
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """The model's answers to one call. Raises RuntimeError with the framework's words when it refuses them."""
@@ -130,7 +121,7 @@ class TensorFlowRunner:
 
     def __init__(self, process: TensorFlowProcess, order: Order) -> None:
         self._process: TensorFlowProcess | None = process
-        self._order, self._runtime = order, process.opened.runtime
+        self._order, self._runtime = order, process.runtime
 
     @property
     def runtime(self) -> str:

@@ -31,7 +31,7 @@ def main() -> None:
         sentence = f"{Path(order['path']).name} needs more memory; raise spec.optimization.resources.memory"
         _reply(replies, {"reason": Reason.OPTIMIZER_OUT_OF_MEMORY.value, "message": sentence})
         return
-    _reply(replies, {"runtime": original.runtime, "notes": list(original.notes)})
+    _reply(replies, {"runtime": original.runtime})
     for line in sys.stdin:
         _reply(replies, _act(original, json.loads(line)))
 
