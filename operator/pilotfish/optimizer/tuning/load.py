@@ -6,7 +6,6 @@ this process asks for the CPU while nobody sends anything: what it does not get 
 
 import asyncio
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -15,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from pilotfish.api.report import one_line
-from pilotfish.optimizer.benchmark import CONTENDED
+from pilotfish.optimizer.benchmark import CONTENDED, available_threads
 from pilotfish.optimizer.tuning.figures import Round
 from pilotfish.optimizer.tuning.search import PointError
 
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 _CALL_SECONDS = 60.0
+_DRAIN_SECONDS = 1.0
 _PROBE_SECONDS = 0.02
 _CALM_SECONDS = 1.0
 _PAUSE_SECONDS = 0.2
@@ -30,7 +30,7 @@ _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_len
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlan:
-    """How long one round takes: `seconds`, and until `min_requests` have ended, at most `max_seconds`."""
+    """How long one round takes: `seconds`, and until `min_requests` have ended, at most `max_seconds` or one answer."""
 
     settle_seconds: float = 0.1
     seconds: float = 0.5
@@ -56,7 +56,7 @@ class Patience:
 
     def is_calm(self) -> bool:
         """Whether they do; waits a little for it while there is patience left."""
-        threads = min(os.cpu_count() or 1, len(os.sched_getaffinity(0)))
+        threads = available_threads(None)
         began = time.monotonic()
         most = min(_CALM_SECONDS, self.seconds - self.spent)
         calm = foreign_share(threads) <= CONTENDED
@@ -81,7 +81,7 @@ def drive(
         raise PointError(f"a request failed: {_reason(window.error)}")
     times = sorted(taken for _, taken in window.answers)
     if not times:
-        raise PointError(f"no request was answered within {plan.max_seconds:g} s")
+        raise PointError(f"no request was answered within {_CALL_SECONDS:g} s")
     return Round(
         requests=len(times),
         throughput=len(times) / seconds,
@@ -104,12 +104,16 @@ async def _round(address: str, requests: Sequence[bytes], *, concurrency: int, p
         while not window.error:
             counted = sum(end >= began for end, _ in window.answers)
             now = time.perf_counter() - began
-            if now >= plan.max_seconds or (now >= plan.seconds and counted >= plan.min_requests):
+            enough = counted >= plan.min_requests or (counted and now >= plan.max_seconds)
+            if (now >= plan.seconds and enough) or now >= _CALL_SECONDS:
                 break
             await asyncio.sleep(min(plan.seconds, plan.max_seconds) / 5)
         ended = time.perf_counter()
         window.over = True
-        await asyncio.gather(*clients)
+        _, late = await asyncio.wait(clients, timeout=_DRAIN_SECONDS)
+        for client in late:
+            client.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
     window.answers = [(end, taken) for end, taken in window.answers if began <= end <= ended]
     return window, ended - began
 
