@@ -70,7 +70,8 @@ class Pod:
     def command(self, name: str) -> tuple[int, TerminationMessage]:
         log = self.folder / "termination-log"
         folders = {"store": self.store, "work": self.work, "source": self.source, "config": self.config}
-        folders["samples"] = self.folder / "samples"  # mounted only when they lie in another claim
+        # mounted only when they lie in another claim
+        folders |= {name: self.folder / name for name in ("samples", "training", "teacher")}
         folders |= {"models": self.models, "run": self.run, "order": self.order, "termination-log": log}
         code = job_module.main([name, *(f"--{key}={value}" for key, value in folders.items())])
         assert len(log.read_bytes()) <= 4096

@@ -328,6 +328,37 @@ def test_claims_are_mounted_where_fetch_looks(model, samples, expected):
 
 
 @pytest.mark.parametrize(
+    ("model", "data", "teacher", "expected"),
+    [
+        ("s3://m/", "s3://d/", "s3://t/", {}),
+        ("pvc://m/x", "pvc://m/d", "pvc://m/t", {"/source": "m"}),
+        ("s3://m/x", "pvc://d/d", "pvc://d/t", {"/training": "d"}),
+        ("pvc://m/x", "pvc://d/d", "pvc://t/t", {"/source": "m", "/training": "d", "/teacher": "t"}),
+    ],
+)
+def test_lessons_are_read_by_fetch_alone_each_with_keys_of_its_own(model, data, teacher, expected):
+    said = {
+        "prune": {"fineTune": {"data": {"uri": data, "secretName": "data-keys"}}},
+        "distill": {"teacher": {"uri": teacher, "secretName": "teacher-keys"}},
+    }
+    spec = make_spec({"model": {"uri": model}, "optimization": said})
+    pod = make_job(OWNER, JobIntent(spec=spec, revision="r", recipe_key="k", generation=1), POLICY)
+    pod = pod["spec"]["template"]["spec"]
+    fetch, optimize = pod["initContainers"][0], pod["containers"][0]
+    paths = {m["name"]: m["mountPath"] for m in fetch["volumeMounts"]}
+    secrets = {paths[v["name"]]: v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v}
+    claims = {
+        paths[v["name"]]: v["persistentVolumeClaim"]["claimName"]
+        for v in pod["volumes"]
+        if "persistentVolumeClaim" in v
+    }
+    run = "/var/run/pilotfish"
+    assert secrets == {f"{run}/training-credentials": "data-keys", f"{run}/teacher-credentials": "teacher-keys"}
+    assert claims == {"/store": "digits-store", **expected}
+    assert {m["name"] for m in optimize["volumeMounts"]} == {"store", "work", "tmp"}
+
+
+@pytest.mark.parametrize(
     ("model", "light"),
     [
         ({"uri": "s3://m/x", "format": "ONNX"}, True),

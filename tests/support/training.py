@@ -3,33 +3,27 @@
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from torch import nn
 
 from pilotfish.api.model import Architecture, ModelSpec
 from pilotfish.api.optimization import OptimizationSpec
-from pilotfish.api.report import Report
-from pilotfish.optimizer.benchmark import BenchmarkPlan
 from pilotfish.optimizer.checkpoints import Checkpoints
 from pilotfish.optimizer.identify import identify
 from pilotfish.optimizer.load import load_model
-from pilotfish.optimizer.local import run_local
 from pilotfish.optimizer.model import LoadedModel
 from pilotfish.optimizer.progress import Progress, optimize_stages
 from pilotfish.optimizer.pytorch.factories import build
 from pilotfish.optimizer.pytorch.training.recipe import Order, Retrained, retrain
 
 SEED = 11
-QUICK = BenchmarkPlan(rounds=1, extra_rounds=0, min_runs=3, min_seconds=0.01, max_seconds=0.2)
 CNN = {
     "factory": "timm.create_model",
     "arguments": {"model_name": "resnet10t", "in_chans": 1, "num_classes": 10, "channels": [32, 32, 64, 64]},
@@ -76,19 +70,7 @@ def train(architecture: dict[str, Any], *, epochs: int, seed: int = SEED) -> nn.
 @cache
 def trained_cnn() -> nn.Module:
     """About 97 % on unseen digits; 212,000 parameters in layers wide enough to prune."""
-    return train(CNN, epochs=7)
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a run left."""
-
-    folder: Path
-    report: Report
-
-    @property
-    def onnx(self) -> Path:
-        return next(self.folder.rglob("model_repository/*/1/model.onnx"))
+    return train(CNN, epochs=6)
 
 
 def write_source(folder: Path, model: nn.Module, architecture: dict[str, Any], **data: np.ndarray) -> dict[str, Any]:
@@ -99,25 +81,6 @@ def write_source(folder: Path, model: nn.Module, architecture: dict[str, Any], *
         np.savez(folder / "train.npz", **data)
     tensor = {"name": "x", "dtype": "FP32", "shape": SHAPES[architecture["factory"]]}
     return {"uri": "model.safetensors", "architecture": architecture, "signature": {"inputs": [tensor]}}
-
-
-def run(folder: Path, model: dict[str, Any], **optimization: Any) -> Ran:
-    """The whole run of a recipe; ONNX alone, measured shortly."""
-    said = {"formats": ["ONNX"], "batchSizes": [1], **optimization}
-    manifest = folder / "model.yaml"
-    spec = {"model": model, "optimization": said, "serving": {"gpus": {"count": 1}}}  # no OpenVINO: one candidate
-    manifest.write_text(yaml.safe_dump({"kind": "ModelDeployment", "spec": spec}))
-    message = run_local(manifest, folder / "out", plan=QUICK)
-    artifact = folder / "out" / message.artifact.path
-    return Ran(artifact, Report.model_validate_json((artifact / "report.json").read_text()))
-
-
-def answers(ran: Ran, x: np.ndarray) -> np.ndarray:
-    """What the served file answers."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(ran.onnx), providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})[0]
 
 
 After = Callable[[str, int], None] | None

@@ -18,6 +18,7 @@ from pilotfish.api.report import (
     SourceRecord,
     TerminationMessage,
     Verdict,
+    one_line,
 )
 from pilotfish.api.report_sections import Export, TaskMetric
 from pilotfish.optimizer.benchmark import BenchmarkPlan, Measured, available_threads, benchmark
@@ -315,6 +316,8 @@ def _package(
         metric=TaskMetric(name=task.metric.value, reference=round(task.reference, 6)) if task else None,
     )
     message = make_message(report)
+    if ready.trained.refused is not None:
+        message = message.model_copy(update={"message": one_line(f"{message.message}; {ready.trained.refused}")})
     manifest = Manifest(
         recipe_key=job.recipe_key,
         source=ready.source,

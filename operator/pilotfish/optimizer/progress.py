@@ -89,8 +89,13 @@ class Progress:
 
 def optimize_stages(optimization: OptimizationSpec) -> dict[str, int]:
     """The stages of a run with the training that is asked for, which takes longest."""
-    asked = {"fineTune": optimization.fine_tune, "prune": optimization.prune, "distill": optimization.distill}
-    training = {name: _TRAINING for name, stage in asked.items() if stage is not None}
+    asked = {
+        "teacher": (optimization.distill, _LESSON),
+        "fineTune": (optimization.fine_tune, _TRAINING),
+        "prune": (optimization.prune, _TRAINING),
+        "distill": (optimization.distill, _TRAINING),
+    }
+    training = {name: weight for name, (stage, weight) in asked.items() if stage is not None}
     tuning = {} if optimization.tuning is None else {"tune": _TUNING}
     first, *middle, last = OPTIMIZE_STAGES.items()
     return dict([first, *training.items(), *middle, *tuning.items(), last])

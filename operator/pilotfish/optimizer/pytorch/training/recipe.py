@@ -27,7 +27,7 @@ from pilotfish.optimizer.pytorch.training.data import TrainingSet, read_training
 from pilotfish.optimizer.pytorch.training.loop import Course, Lesson, Loss, learn, restore_last
 from pilotfish.optimizer.pytorch.training.losses import DistillationLoss, TaskLoss
 from pilotfish.optimizer.pytorch.training.pruning import make_permanent, mask_weights, prune_channels
-from pilotfish.optimizer.pytorch.training.teaching import ask_teacher
+from pilotfish.optimizer.pytorch.training.teaching import Taught, ask_teacher
 from pilotfish.optimizer.pytorch.training.trainee import Trainee, check_loaded, run_batches
 from pilotfish.optimizer.tensors import Array
 
@@ -79,6 +79,8 @@ def retrain(order: Order, model: LoadedModel) -> Retrained:
     torch.set_num_threads(order.threads)
     data = read_training_set(order.data, model, seed=order.seed)
     run = _Recipe(order, model, data)
+    if order.spec.distill is not None:
+        run.ask(order.spec.distill)
     if order.spec.fine_tune is not None and (problem := run.fine_tune(order.spec.fine_tune)):
         return run.take_back("fineTune", problem)
     if order.spec.prune is not None:
@@ -116,8 +118,9 @@ class _Recipe:
         )
         self._stages: list[TrainingStage] = []
         self._metric = self._task.reference
-        self._digest = input_digest(seed=order.seed, **order.identity)
+        self._digest = input_digest(seed=order.seed, identity=order.identity)
         self._tuned: Lesson | None = None
+        self._taught: Taught | None = None
 
     def fine_tune(self, spec: FineTune) -> str | None:
         """Transfer learning on the data; says when the source is better than what comes out."""
@@ -152,26 +155,32 @@ class _Recipe:
             if not structured:
                 part.notes = (make_permanent(self._trainee),)
 
-    def distill(self, spec: Distill) -> None:
-        """Learn from the teacher's answers and from the labels."""
+    def ask(self, spec: Distill) -> None:
+        """The teacher's answers, before anything is trained: a teacher that cannot teach is found at once."""
         load = self._order.teacher
         if load is None:
             raise OptimizerError(Reason.INPUT_INVALID, "no teacher was fetched; run `pilotfish-job fetch` first")
-        self._advance(spec.to_wire())
-        with self._stage("distill", self._amount()) as part:
-            taught = ask_teacher(
+        with self._order.progress.stage("teacher", f"{len(self._data.labels)} samples"):
+            self._taught = ask_teacher(
                 lambda: load(self._data),
                 self._data,
                 self._own_answers[self._data.output],
                 checkpoints=self._order.checkpoints,
-                digest=input_digest(teacher=spec.teacher.to_wire(), **self._order.identity),
+                digest=input_digest(teacher=spec.teacher.to_wire(), identity=self._order.identity),
             )
-            skill = self._task.measure({self._task.output: taught.answers[self._data.held_out]})
+
+    def distill(self, spec: Distill) -> None:
+        """Learn from the teacher's answers and from the labels."""
+        if self._taught is None:
+            return
+        self._advance(spec.to_wire())
+        with self._stage("distill", self._amount()) as part:
+            skill = self._task.measure({self._task.output: self._taught.answers[self._data.held_out]})
             part.notes = (f"The teacher's {self._task.metric.value} on the held-out data is {skill:.4g}.",)
             loss = DistillationLoss(
                 task=TaskLoss(data=self._data),
-                answers=taught.answers,
-                teacher_probabilities=taught.probabilities,
+                answers=self._taught.answers,
+                teacher_probabilities=self._taught.probabilities,
                 temperature=float(spec.temperature),
                 alpha=float(spec.alpha),
             )

@@ -1,4 +1,4 @@
-"""What a teacher answers to the training data: computed once and kept; it is gone before the student learns."""
+"""What a teacher answers to the training data: computed once and kept; it is gone before anything is trained."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
