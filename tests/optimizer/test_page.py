@@ -2,8 +2,11 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from pilotfish.api.report import Report
 from pilotfish.optimizer.report.page import render_page
@@ -212,3 +215,10 @@ def test_scales_hold_their_values_and_have_a_handful_of_lines(make, values):
     assert 1 <= len(scale.ticks()) <= 12
     places = [place for place, _ in scale.ticks()]
     assert places == sorted(places)
+
+
+def test_the_wheel_brings_the_templates(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    (wheel,) = WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
+    templates = {f"pilotfish/optimizer/report/templates/{name}" for name in ("report.html.j2", "plot.j2", "report.css")}
+    assert templates <= set(ZipFile(wheel).namelist())
