@@ -20,6 +20,7 @@ def write(shop: ExportShop, folder: Path) -> Written:
     import torch
 
     main, raw = folder / "model.pt2", shop.work / "program.pt2"
+    program._example_inputs = None  # noqa: SLF001 - they would be saved as a pickle
     torch.export.save(program, str(raw))
     write_clean(raw, main)
     raw.unlink()
