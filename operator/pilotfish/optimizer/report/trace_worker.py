@@ -127,7 +127,7 @@ def _trace_openvino(subject: Subject, inputs: dict[str, Array]) -> Traced:
     openvino_quiet.silence()
     import openvino as ov
 
-    options = {"INFERENCE_NUM_THREADS": subject.threads, "NUM_STREAMS": 1, "PERF_COUNT": True}
+    options: dict[str, Any] = {"INFERENCE_NUM_THREADS": subject.threads, "NUM_STREAMS": 1, "PERF_COUNT": True}
     options |= {PRECISION: subject.parameters[PRECISION]} if PRECISION in subject.parameters else {}
     request = ov.Core().compile_model(subject.path, "CPU", options).create_infer_request()
     calls: list[tuple[str, float]] = []
