@@ -217,6 +217,23 @@ def test_a_half_upload_is_no_artifact_and_the_next_try_cleans_it(place, monkeypa
     assert place.install(told)[0] == 0
 
 
+def test_two_that_make_it_at_once_do_not_mix(place):
+    place.pod_of(namespace="a")
+    assert place.pod.command("fetch")[0] == 0
+    place.optimize()
+    for folder in ("store", "order"):
+        (place.pod.folder / folder).rename(place.pod.folder / f"{folder}-of-a")
+    second, opened = place.job(namespace="b")
+    assert opened, "the first one is not there yet"
+    place.pod_of(namespace="a")
+    for folder in ("store", "order"):
+        (place.pod.folder / f"{folder}-of-a").rename(place.pod.folder / folder)
+    code, first = place.pod.command("publish")
+    assert code == 0, first.message
+    assert first.artifact.path != second.artifact.path
+    assert [place.install(told)[0] for told in (first, second)] == [0, 0]
+
+
 def test_what_arrived_short_is_no_artifact(place, monkeypatch):
     upload = artifacts.Shelf.upload
 
