@@ -1,7 +1,11 @@
 """Unpack a zip or tar that holds a model folder, without trusting a name, a link or a size in it."""
 
+import errno
+import gzip
+import lzma
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from pilotfish.api.report import OptimizerReason as Reason
@@ -13,6 +17,7 @@ MAX_RATIO = 200
 MAX_BYTES = 64 * 1024**3
 MAX_FILES = 4096
 _BLOCK = 1024 * 1024
+_MAX_NAME = 255
 _TYPE_MASK, _LINK = 0o170000, 0o120000
 
 
@@ -51,15 +56,14 @@ def _unpack_zip(path: Path, target: Path, max_bytes: int) -> None:
         for info in archive.infolist():
             if info.is_dir():
                 continue
-            out = target / info.filename
-            out.parent.mkdir(parents=True, exist_ok=True)
+            out = _place(path, target, info.filename)
             try:
                 with archive.open(info) as reader, out.open("wb") as writer:
                     while block := reader.read(_BLOCK):
                         written += len(block)
                         _check_totals(path, count=0, size=written, max_bytes=max_bytes)
                         writer.write(block)
-            except (zipfile.BadZipFile, EOFError) as error:
+            except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
                 raise OptimizerError(
                     Reason.SOURCE_TRUNCATED, f"{info.filename} in {path.name} is damaged ({error}); upload it again"
                 ) from error
@@ -77,20 +81,39 @@ def _unpack_tar(path: Path, target: Path, max_bytes: int) -> None:
                 _check_name(path, member.name)
                 count, written = count + 1, written + member.size
                 _check_totals(path, count=count, size=written, max_bytes=max_bytes)
-                out = target / member.name
-                out.parent.mkdir(parents=True, exist_ok=True)
+                out = _place(path, target, member.name)
                 reader = archive.extractfile(member)
                 with out.open("wb") as writer:
                     while reader is not None and (block := reader.read(_BLOCK)):
                         writer.write(block)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
         raise OptimizerError(
             Reason.SOURCE_TRUNCATED, f"{path.name} starts as a tar but cannot be read ({error}); upload it again"
         ) from error
 
 
+def _place(path: Path, target: Path, name: str) -> Path:
+    """Where a member is written, its folder made."""
+    out = target / name
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in {errno.EEXIST, errno.ENOTDIR}:
+            raise
+        raise _clash(path, name) from error
+    if out.is_dir():
+        raise _clash(path, name)
+    return out
+
+
+def _clash(path: Path, name: str) -> OptimizerError:
+    return _unsafe(path, f"holds {name!r} at the place of another of its members", "pack it again")
+
+
 def _check_name(path: Path, name: str) -> None:
     pure = PurePosixPath(name)
+    if any(len(part.encode()) > _MAX_NAME for part in pure.parts):
+        raise _unsafe(path, f"holds a file named {name[:80]!r}…, over {_MAX_NAME} bytes", "give it a shorter name")
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not name:
         raise _unsafe(
             path, f"holds a file named {name!r} that would be written outside", "pack it again with plain names"

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pilotfish.api.report import FileRecord, SourceRecord
 from pilotfish.api.report import OptimizerReason as Reason
@@ -129,6 +129,11 @@ def _check_limits(listing: Listing, *, uri: str, limits: Limits) -> None:
         )
     if not listing.files:
         raise OptimizerError(Reason.SOURCE_NOT_FOUND, f"{uri} is an empty folder; check spec.model.uri")
+    paths = {file.path for file in listing.files}
+    if both := next((p for f in paths for p in map(str, PurePosixPath(f).parents) if p in paths), None):
+        raise OptimizerError(
+            Reason.SOURCE_UNSUPPORTED, f"{uri} has {both!r} as a file and as a folder; rename one of them"
+        )
     _check_size(sum(f.size or 0 for f in listing.files), uri=uri, limits=limits)
 
 

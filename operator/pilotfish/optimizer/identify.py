@@ -78,6 +78,10 @@ def _packed_name(folder: Path) -> str:
         ) from error
     if name != "model.pt2":
         raise OptimizerError(Reason.UNSAFE_MODEL, f"{PACK_FILE} names the model {name!r}, not model.pt2; pack it again")
+    if not (folder / name).is_file():
+        raise OptimizerError(
+            Reason.MODEL_INVALID, f"{PACK_FILE} is there, but its model.pt2 is not; upload the whole folder"
+        )
     return str(name)
 
 

@@ -16,6 +16,7 @@ from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.archives import MAX_BYTES, MAX_FILES, MAX_RATIO
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.progress import size_text
+from pilotfish.optimizer.remotes import MAX_NAME
 
 FOLDER = ".layers"
 MODELS = "models"
@@ -130,6 +131,10 @@ def _name(layer: Path, member: tarfile.TarInfo, below: str) -> str:
     """The member's path in the folder, empty when it does not belong there; raises UnsafeModel when it would leave."""
     pure = PurePosixPath(member.name)
     inside = pure.relative_to("/") if below and pure.is_absolute() else pure
+    if any(len(part.encode()) > MAX_NAME for part in inside.parts):
+        raise _unsafe(
+            layer, f"holds a file named {member.name[:80]!r}…, over {MAX_NAME} bytes", "give it a shorter name"
+        )
     if inside.is_absolute() or ".." in inside.parts or "\\" in member.name or "\0" in member.name:
         raise _unsafe(layer, f"holds {member.name!r}, which would be written outside", "pack it again with plain names")
     if below and inside.parts[:1] != (below,):

@@ -152,7 +152,9 @@ def _one_call(model: LoadedModel, recorded: Arrays) -> Arrays | None:
     None when they do not fit the model: `check_samples` says how.
     """
     specs = {t.name: t for t in model.signature.inputs}
-    if not set(specs) <= set(recorded) or not all(len(recorded[name]) for name in specs):
+    if not set(specs) <= set(recorded):
+        return None
+    if not all(a.ndim and len(a) and a.dtype.kind in "biuf" for a in (recorded[name] for name in specs)):
         return None
     inputs = {name: recorded[name].astype(TRITON_TO_NUMPY[spec.dtype]) for name, spec in specs.items()}
     fixed = [t.shape[0] for t in specs.values() if t.shape and t.shape[0] > 0]
@@ -173,4 +175,6 @@ def _declared_call(model: LoadedModel, spec: ModelSpec) -> Arrays | None:
         return None
     batched = all(len(said[t.name]) == len(t.shape) - 1 for t in model.signature.inputs)
     shapes = {name: (2, *shape) if batched else shape for name, shape in said.items()}
+    if not all(_fits(shapes[t.name], t.shape) for t in model.signature.inputs):
+        return None
     return fill(model.signature, shapes, bounds=model.bounds, seed=0)

@@ -1,6 +1,7 @@
 """Load an ONNX model: checked before it is run, its signature found by running it."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -37,8 +38,10 @@ def load_onnx(path: Path, *, threads: int) -> LoadedModel:
         raise OptimizerError(Reason.MODEL_INVALID, f"{path.name}: {error}") from error
     except Exception as error:
         raise OptimizerError(
-            Reason.MODEL_INVALID, f"ONNX Runtime cannot load {path.name}: {error}; export it again for a common opset"
+            Reason.MODEL_INVALID,
+            f"ONNX Runtime cannot load {path.name}: {_said(error)}; export it again for a common opset",
         ) from error
+    _check_inputs(path, declared)
     return LoadedModel(
         format=ModelFormat.ONNX,
         variant="original-onnx",
@@ -87,7 +90,7 @@ def check_onnx(path: Path) -> Any:
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as error:
-        text = str(error).splitlines()[0]
+        text = str(error).splitlines()[0].replace(f"{path.parent}/", "")
         raise OptimizerError(Reason.MODEL_INVALID, f"{path.name} is not valid ONNX: {text}; export it again") from error
     return proto
 
@@ -161,6 +164,50 @@ def _check_external(path: Path, tensor: Any) -> None:
             Reason.MODEL_INVALID,
             f"{path.name} needs the data file {location!r}, which is not there; upload the whole folder",
         )
+    _check_range(path, tensor, file)
+
+
+def _check_range(path: Path, tensor: Any, file: Path) -> None:
+    """Its bytes lie inside the data file."""
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    numbers = [said.get("offset", "0"), said.get("length", "0")]
+    if not all(number.isascii() and number.isdigit() for number in numbers):
+        raise OptimizerError(
+            Reason.UNSAFE_MODEL,
+            f"{path.name} reads {tensor.name!r} from {file.name} at {' and '.join(numbers)}, which are no places in a "
+            "file; export it again",
+        )
+    needed = math.prod(tensor.dims) * max(_bits(tensor.data_type), 1) // 8
+    end = int(numbers[0]) + max(int(numbers[1]), needed)
+    if end > (size := file.stat().st_size):
+        raise OptimizerError(
+            Reason.SOURCE_TRUNCATED,
+            f"{path.name} reads {tensor.name!r} up to byte {end} of {file.name}, which has {size}; upload it again",
+        )
+
+
+def _check_inputs(path: Path, declared: ModelSignature) -> None:
+    """There is something to put in."""
+    if not declared.inputs:
+        raise OptimizerError(Reason.MODEL_INVALID, f"{path.name} takes no inputs; export the model with its inputs")
+    if empty := next((t for t in declared.inputs if 0 in t.shape), None):
+        raise OptimizerError(
+            Reason.MODEL_INVALID,
+            f"{path.name} declares input {empty.name!r} with shape {list(empty.shape)}, which holds nothing; "
+            "export it with a real size, or with a free one",
+        )
+
+
+def _said(error: Exception) -> str:
+    """What ONNX Runtime says, without its codes, the file's folder and the places in its own source."""
+    text = str(error).splitlines()[0]
+    for noise in (
+        r"^\[ONNXRuntimeError\] : \d+ : \w+ : ",
+        r"Load model from .*? failed:",
+        r"\S*\.(cc|h):\d+ .*?\) (?=[A-Z])",
+    ):
+        text = re.sub(noise, "", text)
+    return text[:300].rstrip(". ")
 
 
 def _bits(data_type: int) -> int:

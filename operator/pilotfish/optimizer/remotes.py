@@ -15,6 +15,8 @@ from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError
 
 CHUNK = 1024 * 1024
+MAX_NAME = 255
+"""Bytes of a file's name, the limit of what stores are made of."""
 TIMEOUT = (10.0, 60.0)
 _AHEAD = 16 * 1024 * 1024
 
@@ -67,6 +69,11 @@ def safe_relative(path: str, *, uri: str) -> str:
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
         raise OptimizerError(Reason.UNSAFE_MODEL, f"{uri} lists a file {path!r} that leaves its folder; remove it")
+    if any(len(part.encode()) > MAX_NAME for part in pure.parts):
+        raise OptimizerError(
+            Reason.UNSAFE_MODEL,
+            f"{uri} lists a file named {path[:80]!r}…, over {MAX_NAME} bytes; give it a shorter name",
+        )
     return pure.as_posix()
 
 
@@ -97,7 +104,7 @@ class LocalRemote:
                 yield block
 
     def _file(self, path: Path, name: str) -> RemoteFile:
-        real = path.resolve()
+        real = _resolved(path, name, self.uri)
         if not real.is_relative_to(self.fence.resolve()):
             raise OptimizerError(
                 Reason.UNSAFE_MODEL,
@@ -109,6 +116,13 @@ class LocalRemote:
         return RemoteFile(
             path=safe_relative(name, uri=self.uri), size=stat.st_size, version=f"{stat.st_size}-{stat.st_mtime_ns}"
         )
+
+
+def _resolved(path: Path, name: str, uri: str) -> Path:
+    try:
+        return path.resolve()
+    except (RuntimeError, OSError) as error:  # Python 3.11 raises the first for a link that leads to itself
+        raise OptimizerError(Reason.UNSAFE_MODEL, f"{name} in {uri} is a link that leads nowhere; remove it") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

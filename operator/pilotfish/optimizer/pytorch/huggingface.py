@@ -30,19 +30,52 @@ def load_folder(folder: Path) -> Any:
     if "auto_map" in config and config.get("model_type") not in transformers.CONFIG_MAPPING:
         raise OptimizerError(
             Reason.UNSAFE_MODEL,
-            f"{folder.name} needs code of its own (auto_map in config.json), which is never run; export it as ONNX",
+            "the folder needs code of its own (auto_map in config.json), which is never run; export it as ONNX",
         )
+    _check_shards(folder)
     kind = _class(config)
     try:
-        return kind.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        ).eval()
+        model, told = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
     except Exception as error:
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0].replace(f"{folder}/", "")
+        raise OptimizerError(
+            Reason.MODEL_INVALID, f"transformers cannot load the folder: {text}; check config.json and weights"
+        ) from error
+    if missing := sorted(told["missing_keys"]):
         raise OptimizerError(
             Reason.MODEL_INVALID,
-            f"transformers cannot load {folder.name}: {text}; check config.json and weights",
-        ) from error
+            f"the folder's weights lack {missing[0]!r} ({len(missing)} missing) of {type(model).__name__}, which would "
+            "start at random; correct architectures in config.json or upload the weights that belong to it",
+        )
+    return model.eval()
+
+
+def _check_shards(folder: Path) -> None:
+    """Weights in several files are files of this folder."""
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OptimizerError(
+                Reason.MODEL_INVALID, f"{index.name} cannot be read ({error}); save the model again"
+            ) from error
+        for name in names:
+            if Path(name).name != name or name in {"", ".", ".."}:
+                raise OptimizerError(
+                    Reason.UNSAFE_MODEL,
+                    f"{index.name} names the weights {name!r}, outside its folder; save the model again",
+                )
+            if not (folder / name).is_file():
+                raise OptimizerError(
+                    Reason.MODEL_INVALID, f"{index.name} names {name!r}, which is not there; upload the whole folder"
+                )
 
 
 def folder_inputs(model: Any, recorded: Mapping[str, Array] | None) -> tuple[tuple[TensorSpec, ...], dict[str, int]]:
@@ -82,11 +115,13 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text())
     except ValueError as error:
-        raise OptimizerError(Reason.MODEL_INVALID, f"config.json of {folder.name} is no JSON: {error}") from error
+        raise OptimizerError(
+            Reason.MODEL_INVALID, f"config.json is no JSON ({error}); save the folder with save_pretrained"
+        ) from error
     if not isinstance(config, dict) or "model_type" not in config:
         raise OptimizerError(
             Reason.MODEL_INVALID,
-            f"config.json of {folder.name} names no model_type; save the folder with save_pretrained",
+            "config.json names no model_type; save the folder with save_pretrained",
         )
     return config
 
