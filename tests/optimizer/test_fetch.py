@@ -15,6 +15,7 @@ from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.fetch import Limits, fetch
 from pilotfish.optimizer.open_remote import Places, open_remote
 from pilotfish.optimizer.progress import FETCH_STAGES, Progress
+from pilotfish.optimizer.remotes import HttpRemote
 
 BODY = bytes(range(256)) * 8192  # 2 MiB
 DIGEST = "sha256:" + hashlib.sha256(BODY).hexdigest()
@@ -269,3 +270,25 @@ def test_s3_failures(s3, tmp_path):
     _fails(Reason.SOURCE_NOT_FOUND, "s3://models/v2/", tmp_path, places=s3)
     _fails(Reason.SOURCE_NOT_FOUND, "s3://other/v1/", tmp_path, places=s3)
     _fails(Reason.SOURCE_DIGEST_MISMATCH, "s3://models/v1/", tmp_path, places=s3, digest="sha256:" + "1" * 64)
+
+
+@pytest.mark.parametrize("names", [("clash/a", "clash/a/b"), ("long/" + "n" * 300, "long/b")])
+def test_names_that_no_folder_can_hold(s3, tmp_path, names):
+    keys = {p.name: p.read_text() for p in s3.credentials.iterdir()}
+    client = boto3.client(
+        "s3", endpoint_url=keys["AWS_ENDPOINT_URL"], aws_access_key_id="id", aws_secret_access_key="word",
+        region_name="us-east-1",
+    )  # fmt: skip
+    for name in names:
+        client.put_object(Bucket="models", Key=name, Body=b"x")
+    reason = Reason.SOURCE_UNSUPPORTED if names[0] == "clash/a" else Reason.UNSAFE_MODEL
+    _fails(reason, f"s3://models/{names[0].split('/')[0]}/", tmp_path, places=s3)
+
+
+def test_an_unreachable_place_is_named_after_the_last_try(server, tmp_path, monkeypatch):
+    def gone(*_):
+        raise OptimizerError(Reason.SOURCE_UNREACHABLE, "gone for now")
+        yield
+
+    monkeypatch.setattr(HttpRemote, "read", gone)
+    assert _fails(Reason.SOURCE_UNREACHABLE, f"{server.url}/model.onnx", tmp_path) == "gone for now"
