@@ -78,6 +78,8 @@ def test_a_real_run_keeps_to_it(local):
     assert all(p["operators"] and (artifact / p["trace"]["path"]).is_file() for p in report["profile"])
     accepted = [c for c in report["candidates"] if c["verdict"] == "Accepted"]
     assert all(m["histogram"]["counts"] for c in accepted for m in c["measurements"])
+    served = next(c for c in accepted if c["variant"] == "onnx-fp32")
+    assert [load["concurrency"] for load in served["measurements"][0]["loads"]] == [2, 4]
     assert (artifact / "tensorboard" / report["winner"]).is_dir()
     assert not [f for f in report["files"] if not f["path"].startswith("m/")], "nothing for people counts as the model"
     assert {f["path"] for f in report["files"]} == {

@@ -139,6 +139,7 @@ def _time(runner: Runner, samples: dict[str, Array], request: dict[str, Any], *,
 def _load(runner: Runner, samples: dict[str, Array], request: dict[str, Any], *, batched: bool) -> dict[str, Any]:
     """`callers` threads that ask again as soon as they are answered, for `seconds`; at least one call of each."""
     feeds = [feed(samples, start=i, batch=request["batch"], batched=batched) for i in range(4)]
+    runner.run(feeds[0])  # a worker that was parked starts cold
     began = time.perf_counter()
     ends = began + request["seconds"]
 
