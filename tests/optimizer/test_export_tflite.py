@@ -65,6 +65,7 @@ def test_without_tensorflow_the_reason_is_told(tmp_path):
     assert "which this image has not" in made.problem
 
 
+@pytest.mark.soak
 def test_an_operator_that_cannot_be_exported_is_told(tmp_path, tensorflow):
     nodes = [helper.make_node("Det", ["x"], ["y"])]
     save(tmp_path / "m.onnx", nodes, {"x": ["n", 3, 3]}, {"y": ["n"]}, [])
