@@ -7,7 +7,7 @@ RELEASE = "pilotfish"
 TAG = "dev"
 IMAGES = tuple(
     f"pilotfish/{name}:{TAG}"
-    for name in ("operator", "optimizer", "optimizer-torch", "optimizer-tf", "triton-cpu", "triton-cpu-torch", "testbed")
+    for name in ("operator", "optimizer", "optimizer-torch", "triton-cpu", "triton-cpu-torch", "testbed")
 )
 
 
