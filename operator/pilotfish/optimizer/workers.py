@@ -17,10 +17,17 @@ from typing import IO, Any, Self, cast
 
 from safetensors.numpy import load_file
 
+from pilotfish.api.optimization import ExportFormat
+from pilotfish.optimizer.memory import Room, resident_bytes
+from pilotfish.optimizer.tensorflow.process import FORMATS as TENSORFLOW
+from pilotfish.optimizer.tensorflow.process import interpreter, quiet_environment
 from pilotfish.optimizer.tensors import Array
 from pilotfish.optimizer.worker import Subject
 
 KILLED = "the runtime was killed"
+LIBRARIES = 600 << 20
+"""Bytes that PyTorch takes once imported; the other runtimes take less."""
+COLD_WARMUP = 4
 
 
 class WorkerError(Exception):
@@ -30,23 +37,27 @@ class WorkerError(Exception):
 class Worker:
     """A running worker. Use as a context manager: leaving it ends the process.
 
-    `program` is a module that calls `worker.main` with a loader of its own.
+    `program` is a module that calls `worker.main` with a loader of its own. Workers that share a `room` take turns when
+    they do not fit into it together: one that was parked starts again when it is asked.
     """
 
-    def __init__(self, subject: Subject, *, work: Path, program: str = "pilotfish.optimizer.worker") -> None:
-        self._work = work
-        self._errors = tempfile.TemporaryFile(dir=work)  # noqa: SIM115 - lives as long as the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", program],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=_environment(subject.threads),
-        )
+    def __init__(
+        self,
+        subject: Subject,
+        *,
+        work: Path,
+        program: str = "pilotfish.optimizer.worker",
+        room: Room | None = None,
+    ) -> None:
+        self._subject, self._work, self._program, self._room = subject, work, program, room
+        self._errors = tempfile.TemporaryFile(dir=work)  # noqa: SIM115 - lives as long as the worker
+        self._process: subprocess.Popen[str] | None = None
         self._runtime = ""
-        with suppress(BrokenPipeError):  # it has ended already: the first request says why
-            self._send(asdict(subject))
+        self._started = False
+        """Its process has said that the model is loaded."""
+        self._peak = 0
+        if room is None or room.fits(self):
+            self._start()
 
     def __enter__(self) -> Self:
         """The worker itself."""
@@ -59,15 +70,20 @@ class Worker:
         self.close()
 
     @property
+    def subject(self) -> Subject:
+        """What it was started with."""
+        return self._subject
+
+    @property
     def runtime(self) -> str:
         """What computes in there. The first use waits for the model; raises WorkerError when it does not load."""
         if not self._runtime:
-            self._runtime = str(self._receive()["runtime"])
+            self._run()
         return self._runtime
 
     def run(self, *, batch: int, pad_to: int = 0) -> dict[str, Array]:
         """All samples through the model in calls of `batch`, optionally padded; raises WorkerError."""
-        target = self._work / f"outputs-{self._process.pid}.safetensors"
+        target = self._work / f"outputs-{id(self):x}.safetensors"
         reply = self._ask({"do": "run", "batch": batch, "pad_to": pad_to, "to": str(target)})
         if "error" in reply:
             raise WorkerError(reply["error"])
@@ -77,7 +93,11 @@ class Worker:
 
     def time(self, **request: float) -> dict[str, Any]:
         """One round of timing: `times` in seconds, `waiting` as a share of the round, `peak` in bytes."""
-        return self._ask({"do": "time", **request})
+        if not self.resident_bytes():  # whatever warmed up before is gone
+            request["warmup"] = max(request.get("warmup", 0), COLD_WARMUP)
+        reply = self._ask({"do": "time", **request})
+        self._peak = max(self._peak, int(reply["peak"]))
+        return reply
 
     def load(self, *, callers: int, batch: int, seconds: float) -> dict[str, Any]:
         """Several callers for some seconds: `times` of their calls and `seconds` in all; raises WorkerError."""
@@ -88,32 +108,83 @@ class Worker:
 
     def close(self) -> None:
         """End the process and let go of its files."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
+        if self._room is not None:
+            self._room.forget(self)
+        self.park()
+        self._errors.close()
+
+    def park(self) -> None:
+        """End the process; the next question starts it again."""
+        process, self._process, self._started = self._process, None, False
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
             with suppress(BrokenPipeError):
                 if stream is not None:
                     stream.close()
 
+    def resident_bytes(self) -> int:
+        """What the process holds now; 0 when it does not run."""
+        return resident_bytes(self._process.pid) if self._process is not None else 0
+
+    def expected_bytes(self) -> int:
+        """What it held at most, else a guess: the libraries, and the model's file twice while it is loaded."""
+        path = Path(self._subject.path)
+        files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+        return self._peak or LIBRARIES + 2 * sum(p.stat().st_size for p in files)
+
+    def _start(self) -> None:
+        if self._room is not None:
+            self._room.admit(self)
+        extra = quiet_environment(self._work) if _is_tensorflow(self._subject) else {}
+        self._process = subprocess.Popen(
+            [_python(self._subject), "-m", self._program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=environment_for(self._subject.threads) | extra,
+        )
+        with suppress(BrokenPipeError):  # it has ended already: the first request says why
+            self._send(asdict(self._subject))
+
+    def _run(self) -> None:
+        """Running and loaded, or its reason raised."""
+        if self._process is None:
+            self._start()
+        elif self._room is not None:
+            self._room.admit(self)
+        if not self._started:
+            self._runtime = str(self._receive()["runtime"])
+            self._started = True
+
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        _ = self.runtime  # loaded, or its reason raised
+        self._run()
         with suppress(BrokenPipeError):
             self._send(request)
         return self._receive()
 
     def _send(self, request: dict[str, Any]) -> None:
-        writer = cast("IO[str]", self._process.stdin)
+        writer = cast("IO[str]", self._running.stdin)
         writer.write(json.dumps(request) + "\n")
         writer.flush()
 
     def _receive(self) -> dict[str, Any]:
-        line = cast("IO[str]", self._process.stdout).readline()
+        line = cast("IO[str]", self._running.stdout).readline()
         if not line:
             raise WorkerError(self._last_words())
         return cast("dict[str, Any]", json.loads(line))
 
+    @property
+    def _running(self) -> "subprocess.Popen[str]":
+        if self._process is None:
+            raise WorkerError("the worker is closed")
+        return self._process
+
     def _last_words(self) -> str:
-        code = self._process.wait()
+        code = self._running.wait()
         self._errors.seek(0)
         lines = [text for text in self._errors.read().decode(errors="replace").splitlines() if text.strip()]
         if code == -signal.SIGKILL:
@@ -123,7 +194,18 @@ class Worker:
         return lines[-1] if lines else f"the runtime ended with exit code {code}"
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _is_tensorflow(subject: Subject) -> bool:
+    formats = {f.value for f in TENSORFLOW}
+    own = subject.kind == "original" and (subject.source or {}).get("format") in formats
+    return own or subject.kind == f"export:{ExportFormat.TFLITE.value}"
+
+
+def _python(subject: Subject) -> str:
+    """The Python that can load the subject."""
+    return (interpreter() if _is_tensorflow(subject) else None) or sys.executable
+
+
+def environment_for(threads: int) -> dict[str, str]:
     """Libraries that size their pools when they are loaded get the serving pod's thread count.
 
     OpenMP threads that spin while they wait make torch a hundred times slower as soon as a core is shared: they sleep.
