@@ -10,11 +10,13 @@ import pytest
 from pilotfish.api.report import Outcome
 from support.bad import Bad
 from support.bad.graphs import GRAPHS
+from support.bad.lessons import TENSORFLOW, TORCHSERVE, TRAINING, USER_CODE
 from support.bad.samples import SAMPLES, SIGNATURES
 from support.bad.sources import FETCH, FILES, SAFETENSORS
 from support.bad.weights import FOLDERS, PICKLES, STATES
 
-ALL = (*FETCH, *FILES, *SAFETENSORS, *GRAPHS, *PICKLES, *STATES, *FOLDERS, *SAMPLES, *SIGNATURES)
+TAUGHT = (*TRAINING, *USER_CODE, *TORCHSERVE, *TENSORFLOW)
+ALL = (*TAUGHT, *FETCH, *FILES, *SAFETENSORS, *GRAPHS, *PICKLES, *STATES, *FOLDERS, *SAMPLES, *SIGNATURES)
 
 
 def _cases():
@@ -55,6 +57,7 @@ def sandbox(pod, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(tempfile, "tempdir", str(pod.tmp))
     monkeypatch.setenv("TMPDIR", str(pod.tmp))
+    monkeypatch.delenv("PILOTFISH_TENSORFLOW_PYTHON", raising=False)
     return pod, Surroundings(tmp_path)
 
 
