@@ -8,9 +8,10 @@ import pytest
 from pilotfish.api.optimization import Objective
 from pilotfish.api.tuning import Accelerator, PointVerdict, Tunable
 from pilotfish.optimizer.tuning.figures import Goal
-from pilotfish.optimizer.tuning.search import Search, SearchPlan, TuningError
+from pilotfish.optimizer.tuning.search import PointError, Search, SearchPlan, TuningError
 from pilotfish.optimizer.tuning.settings import Setting, Space
 from pilotfish.optimizer.tuning.telling import tell_story
+from pilotfish.optimizer.tuning.tune import confirm_answers
 from support.simulated_server import Simulated
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -164,6 +165,29 @@ def test_accelerators_are_candidates_on_gpus():
     assert won.accelerator is Accelerator.TENSORRT_FP16
     refused = Gpu(**SMALL, breaks={"accelerator": Accelerator.TENSORRT_FP16})
     assert run(refused, where, seconds=200).winner.setting.accelerator is Accelerator.TENSORRT_FP32
+
+
+def test_a_winner_that_answers_otherwise_does_not_serve():
+    server = Simulated(**SERIAL)
+    outcome = run(server)
+    refusal = "output 'y': relative error 0.31 is above 0.0001"
+    checked = confirm_answers(outcome, Refusing(server, refusal))
+    assert checked.winner is outcome.tried[0]
+    verdicts = {p.verdict: p.reason for p in checked.points}
+    assert verdicts[PointVerdict.FAILED] == refusal
+    assert verdicts[PointVerdict.WON] == checked.why == f"{outcome.winner.setting} was the best, but {refusal}"
+    assert confirm_answers(outcome, Refusing(server, None)) is outcome
+
+
+class Refusing:
+    """A bench whose answers are compared."""
+
+    def __init__(self, server, refusal):
+        self.open, self.refusal = server.open, refusal
+
+    def check(self, setting):
+        if self.refusal:
+            raise PointError(self.refusal)
 
 
 STORIES = {

@@ -102,6 +102,9 @@ class ControlledServer:
             time.sleep(_POLL_SECONDS)
 
     def _is_there(self) -> bool:
+        """The index does not list a model that travelled in a request, and readiness ends before the unloading does."""
+        if self._ask(lambda: self._client.is_model_ready(self.name, client_timeout=_LOOK_SECONDS)):
+            return True
         index = self._ask(lambda: self._client.get_model_repository_index(client_timeout=_LOOK_SECONDS))
         states = {m.name: (m.state, m.reason) for m in index.models}
         state, reason = states.get(self.name, ("UNAVAILABLE", "unloaded"))

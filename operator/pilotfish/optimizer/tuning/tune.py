@@ -105,7 +105,7 @@ def tune(order: TuningOrder, say: Callable[[float, str], None]) -> Tuned:
             say=say,
         )
         try:
-            outcome = _checked(search.run(), bench)
+            outcome = confirm_answers(search.run(), bench)
             version = server.version()
         except PointError as error:
             raise TuningError(str(error)) from error
@@ -170,7 +170,7 @@ def largest_batch(spec: TuningSpec, given: GivenServing, default: int) -> int:
     return max(default, min(64, spec.concurrency))
 
 
-def _checked(outcome: Outcome, bench: TritonBench) -> Outcome:
+def confirm_answers(outcome: Outcome, bench: TritonBench) -> Outcome:
     """The winner answers like the original; the default serves where it does not."""
     start = outcome.tried[0]
     if outcome.winner is start:
@@ -179,7 +179,7 @@ def _checked(outcome: Outcome, bench: TritonBench) -> Outcome:
         bench.open(outcome.winner.setting)
         bench.check(outcome.winner.setting)
     except PointError as error:
-        why = f"{outcome.winner.setting} was the best, but it cannot serve: {error}"
+        why = f"{outcome.winner.setting} was the best, but {error}"
         refused = {"verdict": PointVerdict.FAILED, "reason": str(error)}
         kept = {"verdict": PointVerdict.WON, "reason": why}
         points = tuple(
