@@ -15,6 +15,7 @@ from pilotfish.api.tuning import Accelerator, Tunable, TuningSpec
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.model import Candidate, Samples
 from pilotfish.optimizer.progress import Progress, optimize_stages
+from pilotfish.optimizer.tuning.search import TuningError
 from pilotfish.optimizer.tuning.tune import make_goal, make_space
 from pilotfish.optimizer.tuning.winner import Winner, _order, proven_batch, settle
 
@@ -87,6 +88,24 @@ def test_what_cannot_be_measured_is_said_and_the_defaults_serve(tmp_path, capsys
     assert settled.serving is None
     assert (settled.config.max_batch_size, settled.config.max_queue_delay_us) == (8, 2000)
     assert settled.report.points == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(28, "No space left on device"), "unexpected OSError: [Errno 28] No space left on device"),
+        (TuningError("no Triton answered\nat 127.0.0.1:8001"), "no Triton answered at 127.0.0.1:8001"),
+    ],
+)
+def test_whatever_breaks_the_run_goes_on(tmp_path, capsys, monkeypatch, error, why):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr("pilotfish.optimizer.tuning.winner.tune", broken)
+    settled, said = run(make_winner(tmp_path), capsys)
+    assert settled.report.why == f"nothing was tuned: {why}"
+    assert settled.config.max_batch_size == 8
+    assert why in said
 
 
 def test_settings_that_are_all_given_leave_nothing_to_tune(tmp_path, capsys):

@@ -67,8 +67,8 @@ class ControlledServer:
             shutil.rmtree(self.folder / self.name, ignore_errors=True)
 
     def version(self) -> str:
-        """Name and version."""
-        found = self._client.get_server_metadata(client_timeout=_LOOK_SECONDS)
+        """Name and version; raises PointError."""
+        found = self._ask(lambda: self._client.get_server_metadata(client_timeout=_LOOK_SECONDS))
         return f"{found.name} {found.version}"
 
     def load(self, config: str) -> None:

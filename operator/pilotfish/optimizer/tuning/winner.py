@@ -10,7 +10,7 @@ from typing import Literal, cast
 from pilotfish.api.job_input import JobInput, JobTuning
 from pilotfish.api.model_config import ServingConfig, render_model_config
 from pilotfish.api.optimization import Objective, Precision
-from pilotfish.api.report import Backend, ModelSignature
+from pilotfish.api.report import Backend, ModelSignature, one_line
 from pilotfish.api.serving_settings import resolve_serving
 from pilotfish.api.tuning import Accelerator, TunedServing, TuningReport, TuningSpec
 from pilotfish.optimizer.model import Candidate, Samples
@@ -63,8 +63,9 @@ def _measured(winner: Winner, asked: TuningSpec, progress: Progress) -> Settled:
     job = winner.job
     try:
         tuned = tune(_order(winner, asked, _place(job)), progress.step)
-    except TuningError as error:
-        why = f"nothing was tuned: {error}"
+    except Exception as error:  # noqa: BLE001 - the model is proven: it is served with the defaults, whatever broke here
+        reason = str(error) if isinstance(error, TuningError) else f"unexpected {type(error).__name__}: {error}"
+        why = one_line(f"nothing was tuned: {reason}", limit=300)
         progress.step(1.0, why, force=True)
         return Settled(config=_config(job, winner, None), report=_nothing(job, asked, why))
     for line in tuned.story.splitlines():
