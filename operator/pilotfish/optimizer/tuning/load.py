@@ -142,20 +142,20 @@ def _reason(error: BaseException) -> str:
 
 def foreign_share(threads: int) -> float:
     """Share of a moment that `threads` busy threads waited for a CPU."""
-    waits = [0.0] * threads
-    workers = [threading.Thread(target=_work, args=(waits, index)) for index in range(threads)]
+    shares = [0.0] * threads
+    workers = [threading.Thread(target=_work, args=(shares, index)) for index in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    return sum(waits) / (threads * _PROBE_SECONDS)
+    return sum(shares) / threads
 
 
-def _work(waits: list[float], index: int) -> None:
-    waited, ends = _waited(), time.perf_counter() + _PROBE_SECONDS
-    while time.perf_counter() < ends:
+def _work(shares: list[float], index: int) -> None:
+    waited, began = _waited(), time.perf_counter()
+    while time.perf_counter() - began < _PROBE_SECONDS:
         hashlib.sha256(_BLOCK)  # lets go of the interpreter's lock
-    waits[index] = _waited() - waited
+    shares[index] = (_waited() - waited) / (time.perf_counter() - began)
 
 
 def _waited() -> float:
