@@ -78,6 +78,7 @@ def load_export(subject: Subject) -> Runner:
 
 def _export(wanted: ExportFormat, shop: ExportShop, folder: Path, *, artifact: Path) -> Export:
     module = _module(wanted)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     written: Written = module.write(shop, folder)
     files = hash_folder(folder)
