@@ -95,7 +95,10 @@ def test_converted_models_answer_as_the_originals_at_every_batch_under_the_same_
         assert ([i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]) == expected, name
 
 
-def test_a_trained_keras_model_goes_the_whole_way(local, give):
+def test_a_trained_keras_model_goes_the_whole_way(local, give, monkeypatch):
+    home = local.folder / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
     answers = np.load(tensorflow_models() / "answers.npz")
     np.savez(local.folder / "samples.npz", image=answers["cnn"][:64], labels=answers["labels"][:64])
     # The ending says nothing: a .keras file under another name is one all the same.
@@ -111,6 +114,7 @@ def test_a_trained_keras_model_goes_the_whole_way(local, give):
     assert float(message.summary.max_abs_error) < 1e-4
     assert (logits.argmax(1) == answers["cnn_answers"].argmax(1)).all()
     assert (logits.argmax(1) == answers["labels"]).mean() > 0.93
+    assert not list(home.rglob("*"))  # neither Keras' settings nor anything else of the libraries
 
 
 @pytest.mark.soak
@@ -121,6 +125,24 @@ def test_a_saved_model_that_is_trusted_goes_the_whole_way(local, give):
     assert local.report(message)["baseline"]["runtime"].startswith("tensorflow 2.")
     assert [t.name for t in message.signature.inputs] == ["pixels"]
     assert {c.variant for c in message.summary.candidates} > {"onnx-fp32", "onnx-int8-dynamic"}
+
+
+@pytest.mark.soak
+def test_lambda_layers_run_where_they_are_trusted(local, give):
+    found = identify(local.folder / give("lambda.keras"), work=local.folder)
+    spec = ModelSpec(uri="x", trust="Executable")
+    model = load_model(found, spec, threads=1, recorded=None, work=local.folder)
+    rows = {"x": np.random.default_rng(2).random((3, 4), np.float32)}
+    expected = model.runner.run(rows)
+    model.release()
+    answers = ort.InferenceSession(model.onnx).run(None, rows)
+    np.testing.assert_allclose(answers[0], next(iter(expected.values())), atol=1e-5)
+
+
+@pytest.mark.soak
+def test_a_trusted_graph_that_calls_python_cannot_be_converted(local, give):
+    said = _refused(local, {"uri": give("reader"), "trust": "Executable"}, Reason.CONVERSION_FAILED)
+    assert "PyFunc" in said or "ReadFile" in said
 
 
 def _refused(local, model, reason):
