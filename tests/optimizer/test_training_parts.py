@@ -67,6 +67,7 @@ X, Y = noise(20, 4), np.arange(20) % 3
         ({"x": X, "labels": Y - 1}, "'labels' holds -1; classes are counted from 0"),
         ({"x": X, "labels": Y * 0 + 2}, "'labels' is 2 everywhere; there is nothing to tell apart"),
         ({"x": X, "labels": Y * 0 - 100}, "'labels' holds nothing but -100"),
+        ({"x": X, "labels": np.where(np.arange(20) < 9, Y, -100)}, "hold 9 samples with a label, fewer than 10"),
         ({"x": X, "labels": np.stack([Y, Y], 1)}, r"'labels' is int64 \[20, 2\], which are no class numbers"),
         ({"x": X, "labels": Y.astype(str)}, "'labels' is <U.*; save class numbers as integers"),
         ({"x": X, "labels": Y > 0}, "'labels' is bool; save class numbers as integers"),
@@ -127,6 +128,14 @@ def test_a_fifth_is_held_out_and_never_learned():
     assert not np.array_equal(data.held_out, other.held_out)
 
 
+def test_those_without_a_label_are_split_by_themselves():
+    labels = np.where(np.arange(100) < 15, np.arange(100) % 3, -100)
+    data = make_training_set({"x": noise(100, 4), "labels": labels}, LINEAR)
+    assert (labels[data.learned] >= 0).sum() == 12
+    assert (labels[data.held_out] >= 0).sum() == 3
+    assert len(data.held_out) == 20
+
+
 # Losses
 
 
@@ -165,6 +174,19 @@ def test_alpha_weighs_the_teacher_against_the_labels():
     assert loss(1.0, same) == pytest.approx(0, abs=1e-6)
     other = np.roll(same, 1, axis=0)
     assert loss(0.7, other) == pytest.approx(0.7 * loss(1.0, other) + 0.3 * loss(0.0, other), rel=1e-5)
+
+
+def test_a_sample_without_a_label_is_learned_from_the_teacher_alone():
+    labels = np.where(np.arange(20) < 12, Y, -100)
+    task = task_of(LINEAR, labels)
+    unknown = np.arange(14, 18)
+    scores = torch.from_numpy(noise(4, 3)).requires_grad_()
+    assert task(scores, unknown).item() == 0
+    both = DistillationLoss(
+        task=task, answers=noise(20, 3) + 3, teacher_probabilities=False, temperature=2.0, alpha=0.5
+    )
+    assert both(scores, unknown).item() > 0
+    assert task(scores, np.array([0, 15, 16, 17])).item() == pytest.approx(task(scores[:1], np.array([0])).item())
 
 
 def test_a_model_that_ends_in_softmax_is_not_softened_twice():

@@ -562,7 +562,7 @@ NOT_AVAILABLE = (
             f"{name} {_GONE}; use one of ExportedProgram",
             {"optimization.distill": _distill(format=name, trust="Executable")},
         )
-        for name in ("Keras", "SavedModel", "TFLite", "TorchServeArchive")
+        for name in ("Keras", "SavedModel", "TFLite")
     ),
     _refused("optimization.gpus", {"count": 1}),
     _refused("storage.oci", {"repository": "host/models"}),

@@ -92,7 +92,13 @@ def open_model(folder: Path, spec: dict[str, Any]) -> LoadedModel:
 
 
 def school(
-    folder: Path, spec: dict[str, Any], *, teacher: LoadedModel | None = None, after: After = None, **optimization: Any
+    folder: Path,
+    spec: dict[str, Any],
+    *,
+    teacher: LoadedModel | None = None,
+    after: After = None,
+    seed: int = SEED,
+    **optimization: Any,
 ) -> Retrained:
     """The recipe on the folder's weights and data, checkpoints in the folder."""
     said = OptimizationSpec.model_validate(optimization)
@@ -105,6 +111,7 @@ def school(
         checkpoints=Checkpoints(folder, "key"),
         progress=Progress(optimize_stages(said)),
         threads=1,
+        seed=seed,
         fallback=not spec.get("architecture", {}).get("fresh"),
         after_epoch=after or (lambda _stage, _epoch: None),
     )

@@ -13,7 +13,8 @@ from pilotfish.api.base import ApiModel, PositiveFraction, SecretName, Share
 from pilotfish.api.markers import DocumentedEnum, Rule, RuleReason, full_match, marked
 from pilotfish.api.model import Architecture, ModelFormat, SourceUri, Trust
 
-_LATER_FORMATS = (ModelFormat.KERAS, ModelFormat.SAVED_MODEL, ModelFormat.TFLITE, ModelFormat.TORCH_SERVE_ARCHIVE)
+# The image that trains has no TensorFlow.
+_TENSORFLOW = (ModelFormat.KERAS, ModelFormat.SAVED_MODEL, ModelFormat.TFLITE)
 
 
 class PruneMethod(DocumentedEnum):
@@ -99,7 +100,7 @@ class Teacher(ApiModel):
     """Where the teacher lies; it takes the student's inputs. Example: `s3://models/digits/teacher/`."""
     secret_name: SecretName | None = None
     """Secret with the credentials to read it, in the same namespace. Example: `s3-credentials`."""
-    format: ModelFormat | None = Field(default=None, json_schema_extra=marked(unavailable=_LATER_FORMATS))
+    format: ModelFormat | None = Field(default=None, json_schema_extra=marked(unavailable=_TENSORFLOW))
     """What the bytes are; inferred from them when left out."""
     trust: Trust = Trust.DATA_ONLY
     """Whether the teacher may hold code that runs when it is opened."""

@@ -20,7 +20,7 @@ from pilotfish.optimizer.tensors import Array, is_float, sample_count
 
 LEAST = 10
 IGNORED = -100
-"""A label that is not to be learned, as PyTorch's cross entropy has it."""
+"""No label, as PyTorch's cross entropy has it: of a sample that only a teacher knows, or of padding."""
 _HELD_OUT = 5
 _LABELS = "labels"
 _WHERE = "the training data"
@@ -74,17 +74,36 @@ def make_training_set(arrays: Mapping[str, Array], model: LoadedModel, *, seed: 
         raise _invalid(f"{_WHERE} hold {total} samples, fewer than {LEAST}; give more")
     answer = _trial(model, inputs)
     labels, axis = _labels(arrays[_LABELS], answer, output=model.signature.outputs[0].name, total=total)
-    order = np.random.default_rng(seed).permutation(total)
-    held = max(1, total // _HELD_OUT)
+    known = _known(labels, axis)
+    if known.sum() < LEAST:
+        raise _invalid(f"{_WHERE} hold {known.sum()} samples with a label, fewer than {LEAST}; give more")
+    learned, held_out = _split(known, seed=seed)
     return TrainingSet(
         inputs=inputs,
         labels=labels,
         output=model.signature.outputs[0].name,
         class_axis=axis,
         probabilities=axis is not None and are_probabilities(answer, axis),
-        learned=np.sort(order[held:]),
-        held_out=np.sort(order[:held]),
+        learned=learned,
+        held_out=held_out,
     )
+
+
+def _known(labels: Array, axis: int | None) -> NDArray[np.bool_]:
+    """Which samples have a label at all."""
+    if axis is None:
+        return np.ones(len(labels), np.bool_)
+    known: NDArray[np.bool_] = (labels.reshape(len(labels), -1) != IGNORED).any(axis=1)
+    return known
+
+
+def _split(known: NDArray[np.bool_], *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Four fifths to learn and one to judge by, of those with a label and of those without."""
+    order = np.random.default_rng(seed).permutation(len(known))
+    groups = (order[known[order]], order[~known[order]])
+    learned = np.concatenate([group[len(group) // _HELD_OUT :] for group in groups])
+    held_out = np.concatenate([group[: len(group) // _HELD_OUT] for group in groups])
+    return np.sort(learned), np.sort(held_out)
 
 
 def are_probabilities(answer: Array, axis: int) -> bool:

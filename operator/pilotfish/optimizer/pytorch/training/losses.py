@@ -31,12 +31,17 @@ class TaskLoss:
         if self.data.class_axis is None:
             return functional.mse_loss(answer, labels)
         scores = by_class(answer, self.data.class_axis, probabilities=self.data.probabilities)
-        return functional.cross_entropy(scores, labels.reshape(-1), ignore_index=IGNORED)
+        wanted = labels.reshape(-1)
+        total = functional.cross_entropy(scores, wanted, ignore_index=IGNORED, reduction="sum")
+        return total / (wanted != IGNORED).sum().clamp_min(1)  # a batch may have no label at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillationLoss:
-    """alpha times the distance to the teacher's `answers` to the whole set, the rest the distance to the labels."""
+    """alpha times the distance to the teacher's `answers` to the whole set, the rest the distance to the labels.
+
+    A sample without a label is learned from the teacher alone; a word without one is padding and not learned.
+    """
 
     task: TaskLoss
     answers: Array
@@ -51,11 +56,14 @@ class DistillationLoss:
         if data.class_axis is None:
             soft = functional.mse_loss(answer, teacher)
         else:
+            labels = to_tensor(data.labels[picked])
             soft = soft_loss(
                 by_class(answer, data.class_axis, probabilities=data.probabilities),
                 by_class(teacher, data.class_axis, probabilities=self.teacher_probabilities),
                 temperature=self.temperature,
-                counted=to_tensor(data.labels[picked]).reshape(-1) != IGNORED,
+                counted=(labels.reshape(-1) != IGNORED)
+                if labels.ndim > 1
+                else torch.ones_like(labels, dtype=torch.bool),
             )
         return self.alpha * soft + (1 - self.alpha) * self.task(answer, picked)
 
