@@ -26,7 +26,7 @@ def test_names_the_place_of_every_mistake():
 def test_list_items_have_their_index():
     manifest = make_manifest({"optimization.precisions": ["FP32", "FP8"]})
     assert [str(finding) for finding in lint(manifest)] == [
-        "spec.optimization.precisions[1]: use one of FP32, FP16, INT8"
+        "spec.optimization.precisions[1]: use one of FP32, FP16, BF16, INT8"
     ]
 
 
