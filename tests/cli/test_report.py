@@ -121,7 +121,7 @@ def world():
 def played(world, monkeypatch):
     """The world's cluster, with a node that runs pods which print a file."""
     told = SimpleNamespace(
-        text=make_report().to_json(indent=2).encode(), phase="Succeeded", refusal=None, pods=[], polls=[]
+        text=make_report().to_json(indent=2).encode(), phase="Succeeded", refusal=None, pods=[], polls=[], containers=[]
     )
     fake = world.cluster
 
@@ -139,7 +139,11 @@ def played(world, monkeypatch):
             if ref.kind == "Pod" and fake.look("Pod", ref.name) is not None:
                 told.polls.append(ref.name)
                 phase = "Pending" if len(told.polls) < 3 else told.phase
-                fake.change_now("Pod", ref.name, lambda body: body.update(status={"phase": phase}))
+                fake.change_now(
+                    "Pod",
+                    ref.name,
+                    lambda body: body.update(status={"phase": phase, "containerStatuses": told.containers}),
+                )
             return await fake.get(ref)
 
         async def log(self, ref, *, container, limit):
@@ -240,6 +244,19 @@ class TestCluster:
         assert done.exit_code == 1
         assert sentence in done.stderr.replace("\n", " ")
         assert "onnx-fp32" in done.stdout
+        assert world.cluster.look("Pod", name_of(played.pods[0][0])) is None
+
+    def test_a_pod_that_cannot_start_is_not_waited_for(self, played, world, monkeypatch):
+        monkeypatch.setattr(report_source, "PATIENCE_SECONDS", 0.01)
+        monkeypatch.setattr(report_source, "WAIT_SECONDS", 60)
+        waiting = {"reason": "ImagePullBackOff", "message": "not found"}
+        played.phase = "Pending"
+        played.containers = [{"name": "report", "image": "x/optimizer:1", "state": {"waiting": waiting}}]
+        done = run("digits", "-n", "team")
+        assert done.exit_code == 1
+        said = done.stderr.replace("\n", " ")
+        assert 'Image "x/optimizer:1" of the pod that reads the report cannot be pulled' in said
+        assert "kubectl" not in said
         assert world.cluster.look("Pod", name_of(played.pods[0][0])) is None
 
     def test_trouble_with_the_cluster_on_the_way_is_told_with_the_summary(self, played):

@@ -4,6 +4,7 @@ The operator has no part in it and needs no right for it. Who may not make pods 
 """
 
 import asyncio
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from pilotfish.api.report import Report
 from pilotfish.api.status import ModelDeploymentStatus, OptimizationStatus
 from pilotfish.cli.session import FIELD_MANAGER, Editable, Session
 from pilotfish.core import Observed
-from pilotfish.core.failures import Finding
 from pilotfish.core.objects import Body, ObjectRef, ref_of
 from pilotfish.core.pod_checks import find_in_pods
 from pilotfish.core.scope import read_records, read_status
@@ -30,7 +30,11 @@ from pilotfish.resources.revision import RevisionRecord
 REPORT = "report.json"
 LARGEST = 16 << 20
 WAIT_SECONDS = 90.0
+PATIENCE_SECONDS = 10.0
+"""For what may cure itself, such as a registry that does not answer at once."""
 POLL_SECONDS = 0.5
+_POINTER = re.compile(r"[,;] see kubectl ")
+"""Leads to a pod that is gone when the sentence is read."""
 
 
 class Unreadable(Exception):
@@ -144,23 +148,22 @@ async def _output(cluster: PodReader, pod: Body) -> bytes:
 
 async def _ended(cluster: PodReader, pod: Body) -> None:
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + WAIT_SECONDS
-    ref, seen = ref_of(pod), pod
+    began = loop.time()
+    ref = ref_of(pod)
     while True:
         found = await cluster.get(ref)
         if found is None:
             raise Unreadable("the pod that reads the report was deleted before it ended")
-        seen = found
-        phase = (seen.get("status") or {}).get("phase")
+        phase = (found.get("status") or {}).get("phase")
         if phase == "Succeeded":
             return
         if phase == "Failed":
             raise Unreadable(await _last_words(cluster, ref))
-        finding = find_in_pods([seen], of="The pod that reads the report", now=datetime.now(tz=UTC))
-        if loop.time() >= deadline:
-            raise Unreadable(
-                _why_not(finding) or f"the pod that reads the report did not end within {WAIT_SECONDS:g} s"
-            )
+        finding = find_in_pods([found], of="the pod that reads the report", now=datetime.now(tz=UTC))
+        if finding is not None and loop.time() >= began + PATIENCE_SECONDS:
+            raise Unreadable(_POINTER.split(finding.message)[0])
+        if loop.time() >= began + WAIT_SECONDS:
+            raise Unreadable(f"the pod that reads the report did not end within {WAIT_SECONDS:g} s")
         await asyncio.sleep(POLL_SECONDS)
 
 
@@ -171,10 +174,6 @@ async def _last_words(cluster: PodReader, ref: ObjectRef) -> str:
         said = ""
     last = (said.strip().splitlines() or ["it said nothing"])[-1]
     return f"the store has no report that can be read: {last}"
-
-
-def _why_not(finding: Finding | None) -> str | None:
-    return finding.message if finding else None
 
 
 def _newest(records: Mapping[str, RevisionRecord], status: ModelDeploymentStatus) -> RevisionRecord | None:
