@@ -23,7 +23,7 @@ from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.credentials import filesystem_options, read_credentials
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.fetch import Limits
-from pilotfish.optimizer.remotes import FsspecRemote
+from pilotfish.optimizer.filesystems import FsspecRemote
 from support.azure import ACCOUNT, KEY, running_azurite, running_stand_in
 from support.gate import gate_before
 from support.triton import free_port

@@ -1,7 +1,6 @@
 """Sources from folders, a real HTTP server with ranges and faults, and a real S3 server."""
 
 import hashlib
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -226,7 +225,10 @@ def test_uris_that_cannot_be_read_say_what_can(uri, tmp_path):
 
 
 def test_a_missing_adapter_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    def absent(*_args, **_options):
+        raise ImportError("no gcsfs")
+
+    monkeypatch.setattr("fsspec.filesystem", absent)
     assert "gcsfs" in _fails(Reason.SOURCE_UNSUPPORTED, "gs://bucket/m", tmp_path)
 
 

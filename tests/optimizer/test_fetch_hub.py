@@ -11,10 +11,10 @@ import pytest
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.fetch import Limits, fetch
+from pilotfish.optimizer.filesystems import FsspecRemote
 from pilotfish.optimizer.looks import fingerprint_of
 from pilotfish.optimizer.open_remote import Places, open_remote
 from pilotfish.optimizer.progress import FETCH_STAGES, Progress
-from pilotfish.optimizer.remotes import FsspecRemote
 
 COMMIT = "a" * 40
 FILES = {

@@ -11,8 +11,9 @@ from moto.server import ThreadedMotoServer
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.api.report import Outcome
 from pilotfish.optimizer.fetch import Limits
+from pilotfish.optimizer.filesystems import FsspecRemote
 from pilotfish.optimizer.looks import fingerprint_of, read_known
-from pilotfish.optimizer.remotes import FsspecRemote, Listing, RemoteFile
+from pilotfish.optimizer.remotes import Listing, RemoteFile
 
 OLD, NEW = b"old " * 300_000, b"new " * 300_000
 

@@ -68,7 +68,7 @@ def running_stand_in() -> Iterator[Blobs]:
     """The stand-in, in a thread."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _StandIn)
     server.daemon_threads = True
-    server.blobs, server.public, server.writes = {}, set(), 0  # type: ignore[attr-defined]
+    server.blobs, server.public, server.writes = {}, set(), 0
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield Blobs(server.server_port)
     server.shutdown()
@@ -87,7 +87,7 @@ class _StandIn(BaseHTTPRequestHandler):
         self.container, self.name = container, rest[0] if rest else ""
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         signed = self.headers.get("Authorization", "").startswith(f"SharedKey {ACCOUNT}:") or "sig" in self.query
-        if not signed and container not in self.server.public:  # type: ignore[attr-defined]
+        if not signed and container not in self.server.public:
             self._say(
                 403,
                 b"<Error><Code>AuthorizationFailure</Code><Message>Server failed to authenticate.</Message></Error>",
@@ -100,20 +100,20 @@ class _StandIn(BaseHTTPRequestHandler):
     def _put(self) -> None:
         if self.query.get("restype") == ["container"]:
             if self.headers.get("x-ms-blob-public-access"):
-                self.server.public.add(self.container)  # type: ignore[attr-defined]
-            self.server.blobs[self.container] = {}  # type: ignore[attr-defined]
+                self.server.public.add(self.container)
+            self.server.blobs[self.container] = {}
         else:
-            self.server.writes += 1  # type: ignore[attr-defined]
-            tag = hashlib.sha256(str(self.server.writes).encode()).hexdigest()[:16]  # type: ignore[attr-defined]
-            self.server.blobs[self.container][self.name] = (self.body, f'"0x{tag}"')  # type: ignore[attr-defined]
+            self.server.writes += 1
+            tag = hashlib.sha256(str(self.server.writes).encode()).hexdigest()[:16]
+            self.server.blobs[self.container][self.name] = (self.body, f'"0x{tag}"')
         self._say(201)
 
     def _delete(self) -> None:
-        del self.server.blobs[self.container][self.name]  # type: ignore[attr-defined]
+        del self.server.blobs[self.container][self.name]
         self._say(202)
 
     def _get(self) -> None:
-        blobs = self.server.blobs.get(self.container)  # type: ignore[attr-defined]
+        blobs = self.server.blobs.get(self.container)
         if blobs is None:
             self._say(404, b"<Error><Code>ContainerNotFound</Code></Error>", **{"x-ms-error-code": "ContainerNotFound"})
         elif self.query.get("comp") == ["list"]:

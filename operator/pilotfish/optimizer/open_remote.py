@@ -13,15 +13,14 @@ from urllib.parse import urlsplit
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.credentials import filesystem_options, read_credentials, registry_login
 from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.filesystems import FsspecRemote, translated
 from pilotfish.optimizer.oci import OciRemote, Registry, parse_reference
 from pilotfish.optimizer.remotes import (
-    FsspecRemote,
     HttpRemote,
     LocalRemote,
     Remote,
     check_status,
     safe_relative,
-    translated,
 )
 
 SCHEMES = ("file", "pvc", "http", "https", "s3", "gs", "az", "hf", "oci")

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError, from_os_error
+from pilotfish.optimizer.filesystems import translated
 from pilotfish.optimizer.open_remote import open_filesystem
-from pilotfish.optimizer.remotes import translated
 
 CHUNK = 4 * 1024 * 1024
 BUCKET_SCHEMES = ("s3", "gs", "az")
