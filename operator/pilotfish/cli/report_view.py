@@ -50,6 +50,7 @@ def show_summary(summary: OptimizationStatus) -> Iterator[RenderableType]:
             ("latency", f"{summary.baseline_latency_ms} ms to {summary.latency_ms} ms" if summary.latency_ms else None),
             ("largest error", summary.max_abs_error),
             ("loss of the metric", summary.metric_drop),
+            ("serving settings", summary.tuning),
             ("report", summary.report),
         ]
     )
