@@ -321,7 +321,11 @@ def test_keys_that_cannot_be_used(scheme, keys, says, pod):
 def test_a_shell_s_variables_stand_in_for_a_mount(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "word")
     monkeypatch.setenv("HTTP_BEARER_TOKEN", "word")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     assert read_credentials(tmp_path / "none") == {"HF_TOKEN": "word"}
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / "config.json").write_text("{}")
+    assert read_credentials(tmp_path / "none") == {"HF_TOKEN": "word", ".dockerconfigjson": "{}"}
     assert read_credentials(tmp_path) == {}
 
 

@@ -199,6 +199,19 @@ def test_a_pull_secret_is_a_login(locked, pod):
     assert _fetch(pod, f"oci://127.0.0.1:{locked}/team/private:v1")[0] == 0
 
 
+def test_a_login_does_not_follow_a_blob_to_another_host(locked, registry, pod):
+    push(registry, "team/private", "v1", [titled("model.onnx", BODY)])
+    _keys(pod, OCI_USERNAME="user", OCI_PASSWORD="word")
+    path = f"/v2/team/private/blobs/sha256:{hashlib.sha256(BODY).hexdigest()}"
+    with gate_before(locked) as gate, gate_before(registry) as elsewhere:
+        gate.allowed = lambda _headers: gate.seen[-1][1] != path
+        gate.refusal = (307, {"Location": f"{elsewhere.url.replace('127.0.0.1', 'localhost')}{path}"}, b"")
+        code, told = _fetch(pod, f"oci://127.0.0.1:{urlsplit(gate.url).port}/team/private:v1")
+        assert code == 0, told.message
+        assert [headers.get("authorization") for _path, headers in gate.paths(path)] == ["Basic dXNlcjp3b3Jk"]
+        assert [headers.get("authorization") for _path, headers in elsewhere.paths(path)] == [None]
+
+
 @contextmanager
 def _token_server(folder):
     """Signs tokens for whoever says user:word, and for nobody the tokens that open nothing."""
@@ -341,7 +354,8 @@ def test_logins_are_of_their_own_registry_only():
     assert registry_login(keys, "docker.io") == Login(username="u", password="p:q")
     assert registry_login(keys, "other:5000") == Login(username="a", password="b")
     assert registry_login(keys, "other") is None
-    for text in ("{", "{}", '{"auths": []}', '{"auths": {"h": {"auth": "§"}}}', '{"auths": {"h": {"username": "u"}}}'):
+    assert registry_login({".dockerconfigjson": "{}"}, "h") is None
+    for text in ("{", "[]", '{"auths": []}', '{"auths": {"h": {"auth": "§"}}}', '{"auths": {"h": {"username": "u"}}}'):
         with pytest.raises(OptimizerError) as caught:
             registry_login({".dockerconfigjson": text}, "h")
         assert caught.value.reason is Reason.SOURCE_FORBIDDEN

@@ -16,12 +16,13 @@ from pilotfish.optimizer.errors import OptimizerError
 
 DOCKER_CONFIG = ".dockerconfigjson"
 _GOOGLE = ("GOOGLE_APPLICATION_CREDENTIALS_JSON", "GOOGLE_APPLICATION_CREDENTIALS")
-# Never HTTP_BEARER_TOKEN or HTTP_PASSWORD: a shell's variable would go to whatever host a manifest names.
+# Never HTTP_BEARER_TOKEN or OCI_PASSWORD: a shell's variable would go to whatever host a manifest names.
 _FROM_SHELL = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"),
     *("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"),
     *("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_CLIENT_ID", "AZURE_STORAGE_CLIENT_SECRET"),
     *("AZURE_STORAGE_TENANT_ID", "STORAGE_EMULATOR_HOST", *_GOOGLE, "HF_TOKEN", "HF_ENDPOINT"),
+    "OCI_PLAIN_HTTP",
 )
 _GOOGLE_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _SECRET = "spec.model.credentials.secretName"  # noqa: S105 - the name of a field
@@ -36,9 +37,11 @@ class Login:
 
 
 def read_credentials(folder: Path) -> dict[str, str]:
-    """The Secret's keys as mounted, one file per key; without a mount what the shell's environment says."""
+    """The Secret's keys as mounted, one file per key; without a mount what a shell has, Docker's logins among it."""
     if not folder.is_dir():
-        return {name: os.environ[name] for name in _FROM_SHELL if os.environ.get(name)}
+        docker = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+        logins = {DOCKER_CONFIG: _text(docker)} if docker.is_file() else {}
+        return logins | {name: os.environ[name] for name in _FROM_SHELL if os.environ.get(name)}
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and (p.name[0] != "." or p.name == DOCKER_CONFIG)]
     return {path.name: _text(path) for path in files}
 
@@ -65,7 +68,7 @@ def registry_login(keys: Mapping[str, str], host: str) -> Login | None:
     if DOCKER_CONFIG not in keys:
         return None
     try:
-        entries = json.loads(keys[DOCKER_CONFIG])["auths"].items()
+        entries = json.loads(keys[DOCKER_CONFIG]).get("auths", {}).items()
         return next((login for name, entry in entries if _is_host(name, host) and (login := _login(entry))), None)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unusable(DOCKER_CONFIG, "a Docker configuration; make the Secret with type docker-registry") from error
