@@ -58,6 +58,13 @@ def test_an_answer_stays_small_and_plain_whatever_a_run_says(in_cluster):
     assert told["message"].isprintable()
 
 
+@pytest.mark.parametrize(("stage", "percent"), [("no stage!", 1.0), ("load", float("nan"))])
+def test_what_cannot_be_told_is_left_out(in_cluster, stage, percent):
+    BOARD.show("load", 1, "reading", None)
+    BOARD.show(stage, percent, "what", 1.0)
+    assert BOARD.note is None
+
+
 def test_a_client_that_says_nothing_holds_up_neither_others_nor_the_end(in_cluster):
     began = time.monotonic()
     with progress_shown(port=0) as port:

@@ -26,13 +26,16 @@ class Board:
     note: ProgressNote | None = None
 
     def show(self, stage: str, percent: float, what: str, seconds_left: float | None) -> None:
-        """Put up a note in the place of the one before."""
-        self.note = ProgressNote(
-            stage=stage,
-            percent=min(max(int(percent), 0), 100),
-            message=one_line("".join(c if c.isprintable() else " " for c in what), limit=200),
-            remaining_seconds=None if seconds_left is None else min(max(round(seconds_left), 0), 10_000_000),
-        )
+        """Put up a note in the place of the one before; what cannot be told is no reason for a run to fail."""
+        try:
+            self.note = ProgressNote(
+                stage=stage,
+                percent=min(max(int(percent), 0), 100),
+                message=one_line("".join(c if c.isprintable() else " " for c in what), limit=200),
+                remaining_seconds=None if seconds_left is None else min(max(round(seconds_left), 0), 10_000_000),
+            )
+        except ValueError:
+            self.note = None
 
 
 BOARD = Board()
