@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pilotfish.api.optimization import Objective
-from pilotfish.api.tuning import PointLoad, PointVerdict, Tunable, TuningPoint
+from pilotfish.api.tuning import Tunable, TuningPoint
+from pilotfish.optimizer.tuning.ending import Ending
 from pilotfish.optimizer.tuning.figures import Goal, Round, Tried, lead
 from pilotfish.optimizer.tuning.settings import Setting, Space
 
@@ -98,14 +99,14 @@ class Search:
                 best = self._descend(what, best)
             complete = best is before and not self._late()
         best = self._confirm(start, self._simplest(best))
-        why = self._why(start, best)
+        ended = Ending(goal=self.goal, bound_ms=self._bound, start=start, winner=best, points=len(self._tried))
         return Outcome(
             tried=tuple(self._tried.values()),
             winner=best,
             bound_ms=self._bound,
             complete=complete,
-            why=why,
-            points=tuple(self._point(tried, best, why) for tried in self._tried.values()),
+            why=ended.why(),
+            points=tuple(ended.point(tried) for tried in self._tried.values()),
         )
 
     def _starts(self) -> Iterable[Setting]:
@@ -255,54 +256,3 @@ class Search:
         for level, rounds in turn.rounds.items():
             tried.rounds.setdefault(level, []).extend(rounds)
         return turn
-
-    def _why(self, start: Tried, best: Tried) -> str:
-        if best is start:
-            others = len(self._tried) - 1
-            if not others:
-                return "no other point was tried"
-            return f"none of {others} other points is better than the default beyond the noise"
-        old, new = self._telling(start), self._telling(best)
-        if old is None or new is None:
-            return f"the only point within {self._bound:g} ms"
-        if self.goal.objective is Objective.THROUGHPUT:
-            return (
-                f"{old.throughput:.0f} to {new.throughput:.0f} inferences/s at {new.concurrency} requests at once, "
-                f"p95 {old.p95_ms:.3g} to {new.p95_ms:.3g} ms"
-            )
-        before, after = start.load(self.goal.top), best.load(self.goal.top)
-        more = ""
-        if before is not None and after is not None:
-            more = f", {before.throughput:.0f} to {after.throughput:.0f} inferences/s at {self.goal.top} at once"
-        return f"p95 of single requests {old.p95_ms:.3g} to {new.p95_ms:.3g} ms{more}"
-
-    def _telling(self, tried: Tried) -> PointLoad | None:
-        if self.goal.objective is Objective.LATENCY:
-            return tried.load(1)
-        return self.goal.scored(tried, self._bound)
-
-    def _point(self, tried: Tried, best: Tried, why: str) -> TuningPoint:
-        setting = tried.setting
-        verdict, reason = self._verdict(tried, best, why)
-        return TuningPoint(
-            max_batch_size=setting.max_batch,
-            preferred_sizes=setting.preferred,
-            max_queue_delay_microseconds=setting.delay_us,
-            instances=setting.instances,
-            intra_op_threads=setting.threads,
-            accelerator=setting.accelerator,
-            verdict=verdict,
-            reason=reason,
-            loads=tried.loads(),
-            contended=tried.contended,
-        )
-
-    def _verdict(self, tried: Tried, best: Tried, why: str) -> tuple[PointVerdict, str]:
-        if tried is best:
-            return PointVerdict.WON, why
-        if tried.failed is not None:
-            return PointVerdict.FAILED, tried.failed
-        if tried.pruned is not None:
-            return PointVerdict.PRUNED, tried.pruned
-        beaten = self.goal.compare(best, tried, self._bound) > 0
-        return PointVerdict.MEASURED, "the winner is better" if beaten else "no better than the winner beyond the noise"
