@@ -11,11 +11,11 @@ from pilotfish.api.job_input import JobServing
 from pilotfish.api.optimization import ArtifactFormat, Objective, OptimizationSpec, Precision
 from pilotfish.api.report import one_line
 from pilotfish.optimizer.compress.dynamic import to_int8_dynamic
-from pilotfish.optimizer.compress.graph import prepare, save_onnx
+from pilotfish.optimizer.compress.graph import operators, prepare, save_onnx
 from pilotfish.optimizer.compress.half import to_fp16
 from pilotfish.optimizer.compress.openvino import openvino_recipes
 from pilotfish.optimizer.compress.order import Order, Recipe, RefusedError
-from pilotfish.optimizer.compress.static import to_int8_static
+from pilotfish.optimizer.compress.static import CONVOLUTIONS, to_int8_static
 from pilotfish.optimizer.compress.weights import to_int8_weights
 from pilotfish.optimizer.environment import needs_narrow_weights
 from pilotfish.optimizer.errors import OptimizerError
@@ -47,7 +47,7 @@ def build_candidates(shop: Workshop, *, say: Callable[[str], None]) -> list[Buil
         say(BASE)
         base = _attempt(BASE, ArtifactFormat.ONNX, Precision.FP32, lambda: _onnx_base(shop))
         built.append(base)
-        for variant, precision, make in _onnx_recipes(shop):
+        for variant, precision, make in _onnx_recipes(shop, base):
             say(variant)
             built.append(_derive(shop, base, variant, precision, make))
     if ArtifactFormat.TORCH_SCRIPT in shop.spec.formats and shop.model.module is not None:
@@ -109,16 +109,17 @@ def _torchscript(shop: Workshop) -> Candidate:
     )
 
 
-def _onnx_recipes(shop: Workshop) -> list[tuple[str, Precision, Recipe]]:
+def _onnx_recipes(shop: Workshop, base: Built) -> list[tuple[str, Precision, Recipe]]:
     """In the order of their simplicity: where two are equally good, the first of them is kept."""
     spec, recipes = shop.spec, list[tuple[str, Precision, Recipe]]()
     for_size = spec.objective is Objective.SIZE
+    plain = isinstance(base, Candidate) and not any(operators(base.file)[op] for op in CONVOLUTIONS)
     if Precision.FP16 in spec.precisions and (shop.serving.gpus > 0 or for_size):
         recipes.append(("onnx-fp16", Precision.FP16, to_fp16))
     if Precision.INT8 in spec.precisions:
         recipes.append(("onnx-int8-dynamic", Precision.INT8, to_int8_dynamic))
         recipes.append((STATIC, Precision.INT8, to_int8_static))
-        if for_size:
+        if for_size or plain:
             recipes.append(("onnx-int8-weights", Precision.INT8, to_int8_weights))
     if ArtifactFormat.ONNX in spec.formats:
         recipes += openvino_recipes(spec, shop.serving, shop.model.signature)

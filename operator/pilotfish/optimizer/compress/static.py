@@ -9,7 +9,7 @@ from pilotfish.optimizer.compress.order import Made, Order, RefusedError
 from pilotfish.optimizer.tensors import Array
 
 _MATRICES = ("MatMul", "Gemm")
-_CONVOLUTIONS = ("Conv", "ConvTranspose")
+CONVOLUTIONS = ("Conv", "ConvTranspose")
 _AROUND_CONVOLUTIONS = (
     "Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul", "Pad",
     "Relu", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
@@ -39,10 +39,10 @@ def to_int8_static(order: Order) -> Made:
         raise ValueError("the model is quantized already")
     prepared = order.prepared()
     found = operators(prepared)
-    convolutional = any(found[op] for op in _CONVOLUTIONS)
+    convolutional = any(found[op] for op in CONVOLUTIONS)
     if not convolutional and not any(found[op] for op in _MATRICES):
         raise ValueError("the model has no Conv, MatMul or Gemm to quantize")
-    chosen = (*_MATRICES, *_CONVOLUTIONS, *_AROUND_CONVOLUTIONS) if convolutional else _MATRICES
+    chosen = (*_MATRICES, *CONVOLUTIONS, *_AROUND_CONVOLUTIONS) if convolutional else _MATRICES
     quantize_static(
         str(prepared),
         str(order.target),
