@@ -45,6 +45,7 @@ def test_the_job_fetches_trains_and_tells_what_it_took_back(pod, claims, capfd):
     report = Report.model_validate_json((pod.store / told.artifact.path / "report.json").read_text())
     prune, distill = report.training
     assert prune.parameters_after == distill.parameters_before < prune.parameters_before
+    assert (report.samples, report.sample_count, report.metric.name) == ("Given", 256, "Accuracy")  # held out, labelled
     assert any("taken back" in note for note in report.notes)
     assert not list((pod.store / "work").glob("*"))
     lines = capfd.readouterr().out

@@ -1,5 +1,8 @@
 """`spec`: everything a user can say. One door to all blocks of the contract."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import ConfigDict, Field
 
 from pilotfish.api.base import ApiModel
@@ -14,15 +17,24 @@ from pilotfish.api.tuning import TUNING_RULES
 
 __all__ = ["ModelDeploymentSpec", "ModelSpec", "OptimizationSpec", "RolloutSpec", "ServingSpec", "StorageSpec"]
 
-# A packed model brings its samples along, and a format that is left out may be one: only others are refused.
+# A packed model brings its samples along, and a format that is left out may be one; what is held out of training data
+# serves as samples too. Only others are refused.
+_LEARNS = "has(self.optimization.fineTune) || has(self.optimization.prune) || has(self.optimization.distill)"
+
+
+def _learns(spec: Mapping[str, Any]) -> bool:
+    return any(stage in spec["optimization"] for stage in ("fineTune", "prune", "distill"))
+
+
 _INT8_NEEDS_SAMPLES = Rule(
     cel="!('INT8' in self.optimization.precisions) || has(self.model.samples) || !has(self.model.format) "
-    "|| self.model.format == 'ExportedProgram'",
+    f"|| self.model.format == 'ExportedProgram' || {_LEARNS}",
     message="INT8 is calibrated on recorded inputs: set model.samples.uri, or remove INT8 from optimization.precisions",
     holds=lambda spec: (
         "INT8" not in spec["optimization"]["precisions"]
         or "samples" in spec["model"]
         or spec["model"].get("format", "ExportedProgram") == "ExportedProgram"
+        or _learns(spec)
     ),
     field_path=".model.samples",
     reason=RuleReason.REQUIRED,
@@ -31,13 +43,14 @@ _INT8_NEEDS_SAMPLES = Rule(
 _METRIC_NEEDS_SAMPLES = Rule(
     cel="!has(self.optimization.tolerance) || (!has(self.optimization.tolerance.metric) "
     "&& !has(self.optimization.tolerance.maxMetricDrop)) || has(self.model.samples) || !has(self.model.format) "
-    "|| self.model.format == 'ExportedProgram'",
+    f"|| self.model.format == 'ExportedProgram' || {_LEARNS}",
     message="a task metric is measured on labelled samples: set model.samples.uri to a file with labels, or remove "
     "metric and maxMetricDrop from optimization.tolerance",
     holds=lambda spec: (
         not {"metric", "maxMetricDrop"} & set(spec["optimization"].get("tolerance") or {})
         or "samples" in spec["model"]
         or spec["model"].get("format", "ExportedProgram") == "ExportedProgram"
+        or _learns(spec)
     ),
     field_path=".model.samples",
     reason=RuleReason.REQUIRED,

@@ -133,6 +133,7 @@ def _prepare(run: Run) -> _Prepared:
         model,
     )
     model = trained.model
+    recorded = trained.samples if recorded is None else recorded
     with run.progress.stage("samples", "recorded" if recorded else "generated from the signature, seeded"):
         if recorded is not None:
             samples = check_samples(recorded, model.signature, where="the samples")

@@ -48,9 +48,13 @@ class Lessons:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """The model that goes on to conversion, and what was done to it. `refused` says why compression was taken back."""
+    """The model that goes on to conversion, and what was done to it. `refused` says why compression was taken back.
+
+    `samples` are held out of the training data: for a golden set where none were recorded.
+    """
 
     model: LoadedModel
+    samples: dict[str, Array] | None = None
     stages: tuple[TrainingStage, ...] = ()
     refused: str | None = None
 
@@ -130,7 +134,7 @@ def train(school: Schooling, model: LoadedModel) -> Trained:
         model,
     )
     torch.set_num_threads(school.threads)
-    return Trained(model=done.model, stages=done.stages, refused=done.refused)
+    return Trained(model=done.model, samples=done.samples, stages=done.stages, refused=done.refused)
 
 
 def _identity(school: Schooling, threads: int) -> dict[str, str]:

@@ -47,6 +47,11 @@ class TrainingSet:
         inputs = {name: array[self.held_out] for name, array in self.inputs.items()}
         return Samples(inputs=inputs, labels=self.labels[self.held_out], given=True, seed=SEED)
 
+    def golden(self) -> dict[str, Array]:
+        """Those of them that have a label, as recorded samples are written."""
+        chosen = self.held_out[_known(self.labels[self.held_out], self.class_axis)]
+        return {**{name: array[chosen] for name, array in self.inputs.items()}, _LABELS: self.labels[chosen]}
+
 
 def read_training_set(path: Path, model: LoadedModel, *, seed: int = SEED) -> TrainingSet:
     """The file's arrays as the model takes them; a seeded fifth is held out.

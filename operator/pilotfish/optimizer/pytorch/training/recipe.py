@@ -62,9 +62,13 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrained:
-    """What goes on to conversion, and what was done. `refused` says why compression was taken back."""
+    """What goes on to conversion, and what was done. `refused` says why compression was taken back.
+
+    `samples` are held out and labelled: recorded ones, for whoever has none.
+    """
 
     model: LoadedModel
+    samples: dict[str, Array]
     stages: tuple[TrainingStage, ...]
     refused: str | None = None
 
@@ -196,7 +200,7 @@ class _Recipe:
         compressed = " and ".join(s.stage for s in self._stages if s.stage != "fineTune")
         if compressed and (problem := best.judge(self._metric)):
             return self.take_back(compressed, problem)
-        return Retrained(model=self._trainee.model, stages=tuple(self._stages))
+        return Retrained(model=self._trainee.model, samples=self._data.golden(), stages=tuple(self._stages))
 
     def take_back(self, stages: str, problem: str) -> Retrained:
         """The model as it was before these stages.
@@ -211,7 +215,8 @@ class _Recipe:
                 f"after {stages} {problem}, on the held-out data; train longer, compress less or widen the tolerance",
             )
         sentence = f"{stages} was taken back: {problem}, on the held-out data"
-        return Retrained(model=self._uncompressed(), stages=tuple(self._stages), refused=sentence)
+        kept, samples = self._uncompressed(), self._data.golden()
+        return Retrained(model=kept, samples=samples, stages=tuple(self._stages), refused=sentence)
 
     def _uncompressed(self) -> LoadedModel:
         del self._trainee  # not two models at once
