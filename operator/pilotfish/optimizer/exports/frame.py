@@ -72,7 +72,8 @@ def export_all(
 
 def load_export(subject: Subject) -> Runner:
     """The worker's side: the runner of a format's module."""
-    runner: Runner = _module(ExportFormat(subject.kind.removeprefix(KIND))).load(subject)
+    wanted = next(f for f in ExportFormat if subject.kind == f"{KIND}{f.value}")
+    runner: Runner = _module(wanted).load(subject)
     return runner
 
 
