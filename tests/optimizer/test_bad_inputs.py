@@ -10,12 +10,13 @@ import pytest
 from pilotfish.api.report import Outcome
 from support.bad import Bad
 from support.bad.graphs import GRAPHS
-from support.bad.lessons import TENSORFLOW, TORCHSERVE, TRAINING, USER_CODE
+from support.bad.lessons import KERAS, TENSORFLOW, TORCHSERVE, TRAINING, USER_CODE
 from support.bad.samples import SAMPLES, SIGNATURES
 from support.bad.sources import FETCH, FILES, SAFETENSORS
 from support.bad.weights import FOLDERS, PICKLES, STATES
+from support.tf_python import tensorflow_environment, tensorflow_models
 
-TAUGHT = (*TRAINING, *USER_CODE, *TORCHSERVE, *TENSORFLOW)
+TAUGHT = (*TRAINING, *USER_CODE, *TORCHSERVE, *TENSORFLOW, *KERAS)
 ALL = (*TAUGHT, *FETCH, *FILES, *SAFETENSORS, *GRAPHS, *PICKLES, *STATES, *FOLDERS, *SAMPLES, *SIGNATURES)
 
 
@@ -45,8 +46,10 @@ class Surroundings:
 
 
 @pytest.fixture
-def sandbox(pod, tmp_path, monkeypatch):
+def sandbox(request, pod, tmp_path, monkeypatch):
     """A pod in a folder of its own, beside things that nobody may touch."""
+    if request.node.callspec.params["bad"].tensorflow:
+        tensorflow_models()  # made once per machine, in the real home
     for name in ("pod", "home", "here"):
         (tmp_path / name).mkdir()
     (tmp_path / "home" / "keep").write_text("mine")
@@ -65,6 +68,8 @@ def sandbox(pod, tmp_path, monkeypatch):
 def test_it_ends_with_its_reason_and_a_sentence(bad: Bad, sandbox, capfd):
     pod, around = sandbox
     uri = bad.uri if "://" in bad.uri else f"pvc://claim/{bad.uri}"
+    for name, value in (tensorflow_environment() if bad.tensorflow else {}).items():
+        pod.environment.setenv(name, value)
     made = bad.make(pod.source)
     more = made if isinstance(made, dict) else {}
     model = {key: value for key, value in {"uri": uri, **more}.items() if value is not None}

@@ -27,6 +27,7 @@ class Bad:
     fetched: bool = True
     job: dict[str, Any] = field(default_factory=dict)
     torch: bool = False
+    tensorflow: bool = False
 
 
 class Bite:

@@ -11,6 +11,7 @@ from pilotfish.api.report import OptimizerReason as Reason
 from support.bad import Bad
 from support.bad.sources import written, zipped
 from support.onnx_models import save_mlp
+from support.tf_python import tensorflow_models
 
 _SIGNATURE = {"inputs": [{"name": "x", "dtype": "FP32", "shape": [4]}]}
 _BUILD = "import torch\ndef build():\n    return torch.nn.Linear(4, 2)\n"
@@ -100,6 +101,29 @@ TORCHSERVE = (
         "w.pt", uri="m.mar",
     ),
 )  # fmt: skip
+
+
+def _keras(name: str, *, cut: bool = False) -> Callable[[Path], None]:
+    """A file that Keras wrote."""
+
+    def make(claim: Path) -> None:
+        data = (tensorflow_models() / name).read_bytes()
+        (claim / name).write_bytes(data[: len(data) // 2] if cut else data)
+
+    return make
+
+
+def _tf(name: str, file: str, reason: Reason, *says: str, cut: bool = False) -> Bad:
+    made = _keras(file, cut=cut)
+    return Bad(name=f"Keras: {name}", make=made, reason=reason, says=(file, *says), uri=file, tensorflow=True)
+
+
+KERAS = (
+    _tf("code in a Lambda", "lambda.keras", Reason.UNSAFE_MODEL, "trust: Executable"),
+    _tf("a table in another file", "reads.keras", Reason.UNSAFE_MODEL, "/etc/passwd"),
+    _tf("data in another file", "external.h5", Reason.UNSAFE_MODEL, "another file"),
+    _tf("an archive cut short", "plain.keras", Reason.SOURCE_TRUNCATED, "upload it again", cut=True),
+)
 _TFLITE = b"\x20\x00\x00\x00TFL3" + bytes(64)
 TENSORFLOW = tuple(
     Bad(
