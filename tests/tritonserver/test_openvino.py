@@ -4,15 +4,21 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
+import yaml
 from google.protobuf import text_format
 from onnx import TensorProto, helper
+from safetensors.numpy import load_file
 from tritonclient.grpc import model_config_pb2
 
 from pilotfish.api.model_config import WARMUP_FOLDER, ServingConfig, render_model_config, warmup_file
 from pilotfish.api.openvino_config import BFLOAT16, EXACT
 from pilotfish.api.report import Backend, ModelSignature, TensorSpec
+from pilotfish.optimizer.benchmark import BenchmarkPlan
 from pilotfish.optimizer.environment import has_bfloat16
+from pilotfish.optimizer.local import run_local
 from support.infer import grpc, http, infer
+from support.onnx_models import save_mlp
+from support.orders import difference
 from support.repository import expected, linear_onnx, serialize, write_model
 from support.triton import TritonError, install
 
@@ -166,3 +172,22 @@ def test_a_config_asks_nvidias_backend_for_nothing_that_it_refuses():
         "HINT_BF16": "YES",
     }
     assert [(w.batch_size, list(w.inputs["x"].dims)) for w in config.model_warmup] == [(0, [1, 4])]
+
+
+def test_an_optimized_model_answers_on_triton_as_it_was_proven(tmp_path, start_triton):
+    """The artifact as the optimizer wrote it; where the CPU has no bfloat16, the original's file serves."""
+    source = save_mlp(tmp_path / "m.onnx")
+    manifest = tmp_path / "m.yaml"
+    optimization = {"precisions": ["BF16"], "batchSizes": [1], "objective": "None"}
+    spec = {"model": {"uri": source.name}, "optimization": optimization}
+    manifest.write_text(yaml.safe_dump({"kind": "ModelDeployment", "metadata": {"name": "m"}, "spec": spec}))
+    plan = BenchmarkPlan(rounds=1, extra_rounds=0, min_runs=3, min_seconds=0.01, max_seconds=0.2, load_seconds=0.01)
+    artifact = run_local(manifest, tmp_path / "out", plan=plan).artifact
+    assert artifact.backend == ("openvino" if has_bfloat16() else "onnxruntime")
+    server = start_triton(tmp_path / "out" / artifact.path / "model_repository").wait_ready("m")
+
+    golden = tmp_path / "out" / artifact.path / "golden"
+    inputs, outputs = load_file(golden / "inputs.safetensors"), load_file(golden / "outputs.safetensors")
+    for rows in (1, 3, 8):
+        answer = infer(grpc(server), triton_grpc, "m", {"x": inputs["x"][:rows]})
+        assert difference(answer, outputs["y"][:rows]) < 2e-2
