@@ -44,6 +44,20 @@ def test_precisions_are_compared_one_after_the_other():
     assert _winner(_candidate("onnx-int8-static", 4.7), half, single) == "onnx-int8-static"
 
 
+def test_what_merges_no_requests_has_the_throughput_of_single_ones():
+    def measured(name, runtime, *throughputs):
+        sizes = zip((1, 8), throughputs, strict=True)
+        figures = tuple(
+            Measurement(batch=b, latency_ms=Latency(median=1, p95=1), throughput=t, spread=0.01) for b, t in sizes
+        )
+        return _candidate(name, 1.0).model_copy(update={"runtime": runtime, "measurements": figures})
+
+    merged = measured("onnx-fp32", "onnxruntime 1", 100, 300)
+    single = measured("openvino-fp32", "openvino 1 f32", 200, 900)
+    assert _winner(merged, single, objective=Objective.THROUGHPUT) == "onnx-fp32"
+    assert _winner(merged, single, objective=Objective.LATENCY) == "onnx-fp32"
+
+
 def test_of_one_precision_the_fastest_wins_as_soon_as_it_leads_by_more_than_the_noise():
     dynamic = _candidate("onnx-int8-dynamic", 1.0)
     assert _winner(dynamic, _candidate("onnx-int8-static", 0.96)) == "onnx-int8-static"

@@ -1,7 +1,7 @@
 """Choose: the best accepted candidate by the objective; a lead inside the noise goes to the higher precision."""
 
 from pilotfish.api.optimization import ArtifactFormat, Objective, OnNoCandidate, OptimizationSpec, Precision
-from pilotfish.api.report import CandidateReport, Verdict
+from pilotfish.api.report import CandidateReport, Measurement, Verdict
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError
 
@@ -71,8 +71,13 @@ def _cost(report: CandidateReport, objective: Objective) -> float:
     if objective is Objective.SIZE:
         return float(report.bytes or 0)
     if objective is Objective.THROUGHPUT:
-        return 1 / max(m.throughput for m in report.measurements)
+        return 1 / max(m.throughput for m in _served(report))
     return report.measurements[0].latency_ms.median
+
+
+def _served(report: CandidateReport) -> tuple[Measurement, ...]:
+    """The batches that Triton makes: of single requests, where OpenVINO's backend merges none."""
+    return report.measurements[:1] if report.runtime.startswith("openvino") else report.measurements
 
 
 def _champion(equals: list[CandidateReport], objective: Objective) -> CandidateReport:
