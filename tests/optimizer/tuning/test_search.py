@@ -142,6 +142,11 @@ def test_disturbed_rounds_are_measured_again_and_do_not_decide():
         assert outcome.winner.setting.instances == 4, f"seed {seed}"
 
 
+def test_figures_that_were_always_disturbed_are_told():
+    assert run(Simulated(**SERIAL, disturbed=1)).why.endswith("; other processes were at work all the time")
+    assert "other processes" not in run(Simulated(**SERIAL, disturbed=0.2), seconds=200).why
+
+
 def test_a_small_lead_in_latency_is_not_worth_half_of_the_throughput():
     """One instance with both threads answers a little sooner, two instances do nearly twice as much."""
     server = Simulated(overhead_ms=0.1, sample_ms=10, parallel=0.25, cores=2, noise=0.005)

@@ -18,7 +18,11 @@ class Ending:
     points: int
 
     def why(self) -> str:
-        """The winner's figures beside the default's."""
+        """The winner's figures beside the default's, and whether they can be trusted."""
+        disturbed = self.winner.contended or self.start.contended
+        return self._lead() + ("; other processes were at work all the time" if disturbed else "")
+
+    def _lead(self) -> str:
         if self.winner is self.start:
             if self.points == 1:
                 return "no other point was tried"
