@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from pilotfish.api.report import ArtifactFormat, Verdict
+from pilotfish.api.optimization import ArtifactFormat, Precision
+from pilotfish.api.report import Verdict
 from support.families import Optimized, optimize
 from support.models import accuracy, train_cnn, train_lstm, train_mlp, train_transformer
 
@@ -55,9 +56,10 @@ def test_the_winner_answers_like_pytorch(name, tmp_path):
 def test_int8_is_smaller_and_keeps_the_accuracy(tmp_path):
     tolerance = {"metric": "Accuracy", "maxMetricDrop": "0.03", "top1Agreement": "0.9", "cosine": "0.9", "maxAbs": "5"}
     done = optimize("mlp", tmp_path, formats=["ONNX"], precisions=["INT8"], tolerance=tolerance)
-    assert done.message.summary.winner == "onnx-int8-dynamic"
+    winner = done.message.summary.winner
+    assert done.message.artifact.precision is Precision.INT8
     report = {c["variant"]: c for c in json.loads((done.artifact / "report.json").read_text())["candidates"]}
-    assert report["onnx-int8-dynamic"]["bytes"] < report["onnx-fp32"]["bytes"] / 2
+    assert report[winner]["bytes"] < report["onnx-fp32"]["bytes"] / 2
     model, _, x, y = train_mlp()
     answers = np.concatenate([_answers(done, {"pixels": x[i : i + 1]})["logits"] for i in range(len(x))])
     assert (answers.argmax(1) == y).mean() > accuracy(model, x, y) - 0.03

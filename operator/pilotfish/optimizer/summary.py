@@ -53,7 +53,8 @@ def make_message(report: Report) -> TerminationMessage:
 def _metric_drop(report: Report, winner: CandidateReport) -> str | None:
     if report.metric is None or winner.metric is None:
         return None
-    return figure(loss(Metric(report.metric.name), before=report.metric.reference, after=winner.metric))
+    metric = next(m for m in Metric if m.value == report.metric.name)
+    return figure(loss(metric, before=report.metric.reference, after=winner.metric))
 
 
 def _candidate(report: CandidateReport) -> CandidateSummary:
