@@ -36,7 +36,10 @@ def test_an_onnx_model_goes_the_whole_way(pod):
     assert message.outcome is Outcome.SUCCEEDED
     assert message.source.format == "ONNX"
     assert message.signature.batched
-    assert {c.variant for c in message.summary.candidates} == {"onnx-fp32", "onnx-int8-dynamic"}
+    assert [c.variant for c in message.summary.candidates] == [
+        "onnx-fp32", "onnx-int8-dynamic", "onnx-int8-static",
+        "openvino-fp32", "openvino-int8", "openvino-int8-weights",
+    ]  # fmt: skip
     folder = pod.store / message.artifact.path
     assert folder_digest(hash_folder(folder / "model_repository")) == message.artifact.digest
     model = folder / "model_repository" / "m" / "1" / "model.onnx"
