@@ -196,7 +196,7 @@ def test_resnet18_is_served_better_than_by_default(tmp_path, on_path, objective,
     with capsys.disabled():
         sys.stdout.write("\n".join(["", *lines, report["why"], ""]))
     assert done.message.artifact.serving is not None
-    assert len(report["points"]) > 2
+    assert len(report["points"]) >= 2, "OpenVINO has no batcher to tune"
     level = 0 if objective == "Latency" else -1
     figure = "p95Ms" if objective == "Latency" else "throughput"
     better = default["loads"][level][figure] / won["loads"][level][figure]
