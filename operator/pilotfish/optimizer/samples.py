@@ -79,7 +79,8 @@ def _fit(array: Array, spec: TensorSpec, where: str) -> Array:
     same_kind = wanted.kind == array.dtype.kind or {wanted.kind, array.dtype.kind} <= {"i", "u"}
     if not same_kind:
         raise _invalid(f"{where}: {spec.name!r} is {array.dtype}, but the model takes {spec.dtype}; convert it")
-    cast = np.ascontiguousarray(array.astype(wanted))
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is named below
+        cast = np.ascontiguousarray(array.astype(wanted))
     if wanted.kind in "iu" and not np.array_equal(cast, array):
         raise _invalid(f"{where}: {spec.name!r} holds values that do not fit {spec.dtype}; correct them")
     if wanted.kind == "f" and not np.isfinite(cast).all():
