@@ -37,7 +37,7 @@ def test_an_onnx_model_goes_the_whole_way(pod):
     assert message.source.format == "ONNX"
     assert message.signature.batched
     assert [c.variant for c in message.summary.candidates] == [
-        "onnx-fp32", "onnx-int8-dynamic", "onnx-int8-static",
+        "onnx-fp32", "onnx-int8-dynamic", "onnx-int8-static", "onnx-int8-weights",
         "openvino-fp32", "openvino-int8", "openvino-int8-weights",
     ]  # fmt: skip
     folder = pod.store / message.artifact.path
