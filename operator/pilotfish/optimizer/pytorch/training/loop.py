@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.api.report import one_line
 from pilotfish.api.report_sections import Epoch
 from pilotfish.optimizer.checkpoints import Checkpoint, Checkpoints
 from pilotfish.optimizer.errors import OptimizerError
@@ -155,7 +156,7 @@ def _epoch(trainee: Trainee, lesson: Lesson, course: Course, loss: Loss, *, opti
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, steps=len(parts) * lesson.epochs, top=lesson.learning_rate)
         optimizer.zero_grad(set_to_none=True)
-        value = loss(trainee.answer({name: array[picked] for name, array in course.data.inputs.items()}), picked)
+        value = _loss_of(trainee, lesson, course, loss, picked=picked)
         if not math.isfinite(value.item()):
             raise OptimizerError(
                 Reason.TRAINING_FAILED,
@@ -169,6 +170,17 @@ def _epoch(trainee: Trainee, lesson: Lesson, course: Course, loss: Loss, *, opti
         done = (number - 1 + (index + 1) / len(parts)) / lesson.epochs
         course.progress.step(done, f"epoch {number} of {lesson.epochs}, loss {value.item():.4g}")
     return total / len(course.data.learned)
+
+
+def _loss_of(trainee: Trainee, lesson: Lesson, course: Course, loss: Loss, *, picked: NDArray[np.int64]) -> Any:
+    try:
+        return loss(trainee.answer({name: array[picked] for name, array in course.data.inputs.items()}), picked)
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise OptimizerError(
+            Reason.TRAINING_FAILED,
+            f"{lesson.stage}: the model fails on the training data ({one_line(str(error), limit=200)}); correct the "
+            "data, or the sizes that the model expects",
+        ) from error
 
 
 def _seed(lesson: Lesson, epoch: int) -> int:
