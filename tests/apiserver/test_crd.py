@@ -136,6 +136,7 @@ def test_ten_lines_show_every_default(objects):
             "objective": "Latency",
             "batchSizes": [1, 8],
             "onNoCandidate": "ServeOriginal",
+            "profile": False,
             "deadline": "1h",
         },
         "storage": {"kind": "PVC", "size": "10Gi", "accessMode": "ReadWriteOnce"},
