@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 from pilotfish.api.optimization import ArtifactFormat, OptimizationSpec
 from pilotfish.api.report import Backend, CandidateReport, ErrorFigures, Verdict, one_line
 from pilotfish.optimizer.benchmark import Measured
-from pilotfish.optimizer.metrics import Task
 from pilotfish.optimizer.memory import Room, budget_for_workers
+from pilotfish.optimizer.metrics import Task
 from pilotfish.optimizer.model import Candidate, FailedCandidate, LoadedModel, Samples
 from pilotfish.optimizer.progress import Progress
 from pilotfish.optimizer.tensors import Array

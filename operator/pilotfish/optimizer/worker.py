@@ -24,8 +24,10 @@ from pilotfish.optimizer.tensors import Array, sample_count, take
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a worker loads. `kind`: onnx, openvino, torchscript, original (the source again, through its loader), or
-    export:<format> (an export, by its module). `parameters` are the artifact's for its backend.
+    """What a worker loads.
+
+    `kind`: onnx, openvino, torchscript, original (the source again, through its loader), or export:<format> (an export,
+    by its module). `parameters` are the artifact's for its backend.
     """
 
     kind: str

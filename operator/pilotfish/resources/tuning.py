@@ -1,7 +1,7 @@
 """The Triton beside the optimizer, for tuning: the image and the CPU limit that will serve, in the same pod.
 
-A native sidecar (Kubernetes 1.29 or later): it starts after `fetch`, loads what `optimize` puts before it, ends with the
-pod. It listens on the loopback alone and sees neither the store nor any Secret.
+A native sidecar (Kubernetes 1.29 or later): it starts after `fetch`, loads what `optimize` puts before it, ends with
+the pod. It listens on the loopback alone and sees neither the store nor any Secret.
 """
 
 from typing import Any
