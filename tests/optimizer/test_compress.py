@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from pilotfish.optimizer import environment
 from pilotfish.optimizer.compress.dynamic import to_int8_dynamic
 from pilotfish.optimizer.compress.graph import operators
 from pilotfish.optimizer.compress.half import to_fp16
@@ -103,6 +104,21 @@ def test_narrow_weights_use_seven_bits(tmp_path):
     size, notes = largest(narrow=True)
     assert size <= 64
     assert "VNNI" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "narrow"),
+    [
+        ("x86_64", "avx2 avx512f", True),
+        ("x86_64", "avx2 avx512f avx512_vnni", False),
+        ("x86_64", "avx2 avx_vnni", False),
+        ("aarch64", "asimddp", False),
+    ],
+)
+def test_which_cpus_need_narrow_weights(machine, flags, narrow, monkeypatch):
+    monkeypatch.setattr(environment.platform, "machine", lambda: machine)
+    monkeypatch.setattr(environment, "_cpuinfo", lambda: {"flags": flags})
+    assert environment.needs_narrow_weights() is narrow
 
 
 def test_gpus_get_signed_and_symmetric_activations(tmp_path):

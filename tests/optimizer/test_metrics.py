@@ -8,6 +8,7 @@ from pilotfish.api.tolerance import Metric, Tolerance
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.metrics import find_task
 from pilotfish.optimizer.model import Samples
+from pilotfish.optimizer.samples import MAX_SAMPLES, check_samples
 
 RNG = np.random.default_rng(5)
 CLASSES = RNG.integers(0, 10, 100)
@@ -94,3 +95,14 @@ def test_a_metric_that_the_labels_cannot_give(labels, metric, says):
     with pytest.raises(OptimizerError, match=says) as caught:
         _task(SCORES, labels, metric=metric)
     assert caught.value.reason is OptimizerReason.SAMPLES_INVALID
+
+
+def test_of_many_samples_some_of_every_class_are_kept():
+    """Recorded data is often sorted by class."""
+    labels = np.repeat(np.arange(10), 100)
+    signature = ModelSignature(inputs=(TensorSpec(name="x", dtype="FP32", shape=(1,)),), outputs=(), batched=True)
+    arrays = {"x": labels[:, None].astype(np.float32), "labels": labels}
+    kept = check_samples(arrays, signature, where="the samples")
+    assert len(kept.labels) == len(kept.inputs["x"]) == MAX_SAMPLES
+    assert set(kept.labels) == set(range(10))
+    np.testing.assert_array_equal(kept.inputs["x"][:, 0], kept.labels)

@@ -48,7 +48,7 @@ def read_samples(path: Path) -> dict[str, Array]:
 def check_samples(
     arrays: Mapping[str, Array], signature: ModelSignature, *, where: str, most: int | None = MAX_SAMPLES
 ) -> Samples:
-    """The arrays as a golden set of at most 256 samples; raises SamplesInvalid with the array that does not fit."""
+    """The arrays as a golden set of at most 256 samples, evenly spread; raises SamplesInvalid with the array that does not fit."""
     names = [t.name for t in signature.inputs]
     extra = sorted(set(arrays) - {*names, _LABELS})
     missing = [name for name in names if name not in arrays]
@@ -62,9 +62,12 @@ def check_samples(
         raise _invalid(
             f"{where} differ in their number of samples ({sizes}); every array's first dimension is the sample"
         )
-    labels = arrays.get(_LABELS)
-    kept = {name: array[:most] for name, array in inputs.items()}
-    return Samples(inputs=kept, labels=None if labels is None else labels[:most], given=True, seed=SEED)
+    labels, count = arrays.get(_LABELS), counts.pop()
+    if most is None or count <= most:
+        return Samples(inputs=inputs, labels=labels, given=True, seed=SEED)
+    chosen = np.linspace(0, count - 1, most).round().astype(np.int64)  # recorded data is often sorted by class
+    kept = {name: array[chosen] for name, array in inputs.items()}
+    return Samples(inputs=kept, labels=None if labels is None else labels[chosen], given=True, seed=SEED)
 
 
 def _fit(array: Array, spec: TensorSpec, where: str) -> Array:

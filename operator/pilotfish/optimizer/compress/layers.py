@@ -15,13 +15,14 @@ import onnxruntime as ort
 from onnx import helper
 
 from pilotfish.api.report_sections import LayerError
-from pilotfish.optimizer.compress.graph import ONE_FILE_LIMIT
+from pilotfish.optimizer.compress.graph import ONE_FILE_LIMIT, is_large
 from pilotfish.optimizer.tensors import Array, is_float
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 _RENAMED = "_QuantizeLinear_Input"
 """What ONNX Runtime appends to the name of an output of the graph that it quantizes."""
 _ALONE = "__alone"
+_MOST = 1e6
 _SAME_RANGE = ("Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 """Operators that pass numbers on as they are."""
 
@@ -74,14 +75,13 @@ def matched_errors(
     reference: Path, candidate: Path, calls: Iterator[dict[str, Array]], *, ops: Sequence[str]
 ) -> tuple[LayerError, ...]:
     """The relative error of what each node of the given types answers inside both files; largest first."""
-    before, after = onnx.load(str(reference)), onnx.load(str(candidate))
-    if max(before.ByteSize(), after.ByteSize()) > ONE_FILE_LIMIT:
+    if is_large(reference) or is_large(candidate):
         return ()
-    made = {name for node in after.graph.node for name in node.output}
-    watched = {n.output[0]: (n.name, n.op_type) for n in before.graph.node if n.op_type in ops and n.output[0] in made}
+    made = {name for node in _nodes(candidate) for name in node.output}
+    watched = {n.output[0]: (n.name, n.op_type) for n in _nodes(reference) if n.op_type in ops and n.output[0] in made}
     if not watched:
         return ()
-    runs = [_session(_showing(model, list(watched))) for model in (before, after)]
+    runs = [_session(_showing(path, list(watched))) for path in (reference, candidate)]
     sums = np.zeros((len(watched), 2))
     for inputs in calls:
         wanted, found = (session.run(list(watched), inputs) for session in runs)
@@ -192,8 +192,13 @@ class _Probe:
             self._known |= set(node.output)
 
 
-def _showing(model: Any, names: list[str]) -> Any:
+def _nodes(path: Path) -> list[Any]:
+    return list(onnx.load(str(path), load_external_data=False).graph.node)
+
+
+def _showing(path: Path, names: list[str]) -> Any:
     """The model with these tensors as its outputs."""
+    model = onnx.load(str(path))
     del model.graph.output[:]
     model.graph.output.extend(helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
     return model
@@ -213,7 +218,9 @@ def _squares(found: Array, wanted: Array) -> tuple[float, float]:
 
 
 def _ratio(wrong: float, whole: float) -> float:
-    return float(f"{np.sqrt(wrong / whole) if whole > 0 else np.sqrt(wrong):.4g}")
+    """At most a million: infinity and NaN have no place in JSON."""
+    ratio = np.sqrt(wrong / whole) if whole > 0 else np.sqrt(wrong)
+    return float(f"{min(float(ratio), _MOST) if np.isfinite(ratio) else _MOST:.4g}")
 
 
 def _ranked(layers: Iterable[LayerError]) -> tuple[LayerError, ...]:
