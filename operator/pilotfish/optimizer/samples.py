@@ -48,7 +48,11 @@ def read_samples(path: Path) -> dict[str, Array]:
 def check_samples(
     arrays: Mapping[str, Array], signature: ModelSignature, *, where: str, most: int | None = MAX_SAMPLES
 ) -> Samples:
-    """The arrays as a golden set of at most 256 samples, evenly spread; raises SamplesInvalid with the array that does not fit."""
+    """The arrays as a golden set of at most 256 samples, evenly spread over what was recorded.
+
+    Raises:
+        OptimizerError: SamplesInvalid with the array that does not fit.
+    """
     names = [t.name for t in signature.inputs]
     extra = sorted(set(arrays) - {*names, _LABELS})
     missing = [name for name in names if name not in arrays]
