@@ -190,9 +190,10 @@ def test_a_candidate_that_does_not_load_has_failed_and_no_more(pod, monkeypatch)
     pod.job({"uri": "pvc://claim/model.onnx"}, optimization={"precisions": ["FP32", "INT8"]})
     real = candidates.to_int8_dynamic
 
-    def broken(source, target):
-        real(source, target)
-        target.write_bytes(target.read_bytes()[:-50])
+    def broken(order):
+        made = real(order)
+        order.target.write_bytes(order.target.read_bytes()[:-50])
+        return made
 
     monkeypatch.setattr(candidates, "to_int8_dynamic", broken)
     assert pod.command("fetch")[0] == 0
@@ -205,7 +206,9 @@ def test_a_candidate_that_does_not_load_has_failed_and_no_more(pod, monkeypatch)
 def test_a_conversion_that_fails_leaves_the_plain_one_and_says_so(pod, monkeypatch):
     save_mlp(pod.source / "model.onnx")
     pod.job({"uri": "pvc://claim/model.onnx"}, optimization={"precisions": ["INT8"]})
-    monkeypatch.setattr(candidates, "to_int8_dynamic", _raise(ValueError("cannot be quantized")))
+    for recipe in ("to_int8_dynamic", "to_int8_weights"):
+        monkeypatch.setattr(candidates, recipe, _raise(ValueError("cannot be quantized")))
+    monkeypatch.setattr(candidates, "openvino_recipes", lambda *_: [])
     assert pod.command("fetch")[0] == 0
     code, message = pod.command("optimize")
     assert (code, message.summary.winner) == (0, "onnx-fp32")
