@@ -214,6 +214,39 @@ class TestExporters:
         assert made.ir_version <= 10
         assert made.opset_import[0].version == export_onnx.OPSET, "exporters deliver another opset than was asked for"
 
+    def test_an_output_named_like_something_inside_makes_a_file_that_does_not_load(self, tmp_path):
+        import torch
+
+        from pilotfish.optimizer.pytorch.export_onnx import export_onnx
+        from pilotfish.optimizer.pytorch.runtime import TorchRunner
+
+        class Mean(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.table = torch.nn.Embedding(10, 4)
+                self.head = torch.nn.Linear(4, 2)
+
+            def forward(self, ids):
+                return self.head(self.table(ids).mean(1))
+
+        module = Mean().eval()
+        ids = TensorSpec(name="ids", dtype="INT64", shape=(5,))
+        model = LoadedModel(
+            format="StateDict",
+            variant="original-torch",
+            runner=TorchRunner(module, inputs=["ids"], outputs=["embedding"]),
+            signature=ModelSignature(
+                inputs=(ids,), outputs=(TensorSpec(name="embedding", dtype="FP32", shape=(2,)),), batched=True
+            ),
+            module=module,
+        )
+        inputs = {"ids": RNG.integers(0, 10, (8, 5))}
+        samples = Samples(inputs=inputs, labels=None, given=True, seed=0)
+        notes = export_onnx(model, samples, tmp_path / "model.onnx", max_batch=4)
+        assert "Duplicate definition of name" in notes[0]
+        found = OnnxRunner(tmp_path / "model.onnx", threads=1).run(inputs)["embedding"]
+        np.testing.assert_allclose(found, model.runner.run(inputs)["embedding"], atol=1e-5)
+
     def test_what_optimize_for_inference_saves_cannot_be_loaded(self, tmp_path, monkeypatch):
         import torch
 
