@@ -121,9 +121,11 @@ def _refusal(problem: str) -> Recipe:
 
 
 def _copy(order: Order) -> None:
-    for file in (order.source, order.source.with_name(f"{order.source.name}.data")):
-        if file.is_file():
-            shutil.copyfile(file, order.target.with_name(file.name))
+    """The file, and its tensors beside it under the name that the file gives them."""
+    shutil.copyfile(order.source, order.target)
+    tensors = order.source.with_name(f"{order.source.name}.data")
+    if tensors.is_file():
+        shutil.copyfile(tensors, order.target.with_name(tensors.name))
 
 
 def _singles(order: Order) -> Iterator[dict[str, Array]]:
