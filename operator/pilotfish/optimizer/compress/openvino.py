@@ -93,10 +93,17 @@ def to_openvino_int8(order: Order) -> Made:
 def to_openvino_int8_weights(order: Order) -> Made:
     """Weights alone in 8 bits; OpenVINO finds the ranges of activations in each call.
 
+    Convolutions stay as they are: OpenVINO cannot read the scales that NNCF writes for them into an ONNX file.
+
     Raises:
         ValueError: the model is quantized already, or nothing in it can be.
     """
-    return _by_nncf(order, lambda nncf, model: nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM))
+
+    def compress(nncf: Any, model: Any) -> Any:
+        kept = nncf.IgnoredScope(types=["Conv", "ConvTranspose"], validate=False)
+        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM, ignored_scope=kept)
+
+    return _by_nncf(order, compress)
 
 
 def _by_nncf(order: Order, change: Callable[[Any, Any], Any]) -> Made:
