@@ -35,7 +35,7 @@ cluster: setup ## bring up the local cluster
 	@hack/cluster/cluster up
 
 e2e: setup images ## tests on real nodes: everything together
-	@$(PYTEST) --numprocesses=2 --dist=loadfile -m "e2e and not soak and not alone"
+	@$(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder -m "e2e and not soak and not alone"
 	@$(PYTEST) -m "e2e and alone and not soak"
 
 test: ## the whole suite; what CI runs

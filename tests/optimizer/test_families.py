@@ -39,7 +39,10 @@ def _compare(done: Optimized):
             np.testing.assert_allclose(answers[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet18", "minilm", "silero"])
+@pytest.mark.parametrize(
+    "name",
+    ["cnn", "silero", pytest.param("resnet18", marks=pytest.mark.soak), pytest.param("minilm", marks=pytest.mark.soak)],
+)
 def test_the_winner_answers_like_pytorch(name, tmp_path):
     done = optimize(name, tmp_path, precisions=["FP32"])
     _compare(done)
@@ -53,6 +56,7 @@ def test_the_winner_answers_like_pytorch(name, tmp_path):
     assert report["samples"] == ("Generated" if name in {"resnet18", "minilm"} else "Given")
 
 
+@pytest.mark.soak
 def test_int8_is_smaller_and_keeps_the_accuracy(tmp_path):
     tolerance = {"metric": "Accuracy", "maxMetricDrop": "0.03", "top1Agreement": "0.9", "cosine": "0.9", "maxAbs": "5"}
     done = optimize("mlp", tmp_path, formats=["ONNX"], precisions=["INT8"], tolerance=tolerance)
