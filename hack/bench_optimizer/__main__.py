@@ -2,7 +2,8 @@
 
 For each model: the whole optimizer with the precisions FP32, BF16 and INT8, then the artifact that won, timed together
 with every peer, round by round in turn, on as many threads as the machine has cores. A peer that fails is a row, too.
-Ratios are to PyTorch eager of the same run; the last column of our row is our speed over the best peer's.
+Ratios are to PyTorch eager of the same run. Our row ends with our speed over that of the best peer whose answers would
+pass our own default bounds for INT8: near the original's, and the same in every batch. Peers beyond them are marked.
 """
 
 import contextlib
@@ -21,9 +22,11 @@ import yaml
 from safetensors.numpy import save_file
 
 import pilotfish
-from bench_optimizer.peers import PEERS
+from bench_optimizer.peers import PEERS, Array
 from bench_optimizer.served import served
 from bench_optimizer.subjects import SUBJECTS, Subject
+from pilotfish.api.bounds import bounds_for
+from pilotfish.api.optimization import Precision
 from pilotfish.api.report import Report
 from pilotfish.optimizer import worker
 from pilotfish.optimizer.benchmark import BenchmarkPlan, Measured, available_threads, benchmark
@@ -73,9 +76,9 @@ def compare(name: str, folder: Path) -> None:
             except WorkerError as error:
                 failed[peer] = str(error)
         workers[OURS] = stack.enter_context(Worker(served(made.report, made.artifact, inputs), work=folder))
-        answers = {who: one.run(batch=1)[subject.output] for who, one in workers.items()}
+        flaws = {who: flaw(one, workers[BASE], subject.output) for who, one in workers.items()}
         figures = benchmark(workers, batch_sizes=BATCHES, plan=PLAN, progress=Progress({"": 1}, out=io.StringIO()))
-    show(name, made, figures, errors(answers))
+    show(name, made, figures, flaws)
     for peer, reason in failed.items():
         print(ROW.format("", peer, "-", "-", "-", "-", "", f"failed: {reason[:90]}"), flush=True)
 
@@ -106,24 +109,47 @@ def optimize(name: str, subject: Subject, folder: Path) -> Made:
     return Made(report=report, artifact=artifact, seconds=time.monotonic() - began)
 
 
-def errors(answers: dict[str, np.ndarray[Any, Any]]) -> dict[str, float]:
-    """Norm of the difference from eager's answer over the norm of that answer."""
-    right = answers[BASE]
-    return {who: float(np.linalg.norm(a - right) / np.linalg.norm(right)) for who, a in answers.items()}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flaw:
+    """How far answers are from eager's, and how far they move with the batch; both as a share of the answer's norm."""
+
+    error: float
+    parity: float
+
+    @property
+    def words(self) -> str:
+        """Why nobody should serve this; empty where it is good enough."""
+        bounds = bounds_for(Precision.INT8, None, given=False, batching=True)
+        if bounds.max_rel is not None and self.error > bounds.max_rel:
+            return "beyond the tolerance"
+        if bounds.batch_parity is not None and self.parity > bounds.batch_parity:
+            return f"answers depend on the batch ({self.parity:.1e})"
+        return ""
 
 
-def show(name: str, made: Made, figures: dict[str, Measured], error: dict[str, float]) -> None:
+def flaw(one: Worker, base: Worker, output: str) -> Flaw:
+    """Compare with eager, and with itself in larger batches."""
+    right, alone, together = base.run(batch=1)[output], one.run(batch=1)[output], one.run(batch=BATCHES[-1])[output]
+    return Flaw(error=_distance(alone, right), parity=_distance(together, alone))
+
+
+def _distance(answer: Array, right: Array) -> float:
+    return float(np.linalg.norm(answer - right) / np.linalg.norm(right))
+
+
+def show(name: str, made: Made, figures: dict[str, Measured], flaws: dict[str, Flaw]) -> None:
     """One row each, fastest at batch 1 first; then what our run cost."""
     medians = {who: {m.batch: m.latency_ms.median for m in f.measurements} for who, f in figures.items()}
     for who in sorted(medians, key=lambda w: medians[w][BATCHES[0]]):
         mine = medians[who]
         ratios = [f"{medians[BASE][b] / mine[b]:.2f}" for b in BATCHES]
-        label, note = who, "contended" if figures[who].contended else ""
+        label, note = who, flaws[who].words
         if who == OURS:
-            best = {b: min(m[b] for w, m in medians.items() if w != OURS) for b in BATCHES}
+            best = {b: min(m[b] for w, m in medians.items() if w != OURS and not flaws[w].words) for b in BATCHES}
             label = f"{OURS}: {made.report.winner}"
-            note = "of the best peer's speed: " + ", ".join(f"{best[b] / mine[b]:.0%}" for b in BATCHES) + f" {note}"
-        row = ROW.format(name, label, *(f"{mine[b]:.3f}" for b in BATCHES), *ratios, f"{error[who]:.1e}", note)
+            note = "of the best peer's speed: " + ", ".join(f"{best[b] / mine[b]:.0%}" for b in BATCHES)
+        cells = (*(f"{mine[b]:.3f}" for b in BATCHES), *ratios, f"{flaws[who].error:.1e}")
+        row = ROW.format(name, label, *cells, note + (" (contended)" if figures[who].contended else ""))
         print(row, flush=True)
     print(f"{'':<10} our whole run {made.seconds:.0f} s, {len(made.report.candidates)} candidates", flush=True)
     for candidate in made.report.candidates:
