@@ -25,8 +25,9 @@ from pilotfish.optimizer.tensors import Array
 from pilotfish.optimizer.worker import Subject
 
 KILLED = "the runtime was killed"
-LIBRARIES = 600 << 20
-"""Bytes that PyTorch takes once imported; the other runtimes take less."""
+LIBRARIES = {"onnx": 160 << 20, "openvino": 260 << 20}
+"""Bytes of a worker without its model, by kind; every other kind imports PyTorch or TensorFlow."""
+HEAVY_LIBRARIES = 700 << 20
 COLD_WARMUP = 4
 
 
@@ -133,7 +134,8 @@ class Worker:
         """What it held at most, else a guess: the libraries, and the model's file twice while it is loaded."""
         path = Path(self._subject.path)
         files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-        return self._peak or LIBRARIES + 2 * sum(p.stat().st_size for p in files)
+        libraries = LIBRARIES.get(self._subject.kind, HEAVY_LIBRARIES)
+        return self._peak or libraries + 2 * sum(p.stat().st_size for p in files)
 
     def _start(self) -> None:
         if self._room is not None:
