@@ -6,31 +6,23 @@ Ratios are to PyTorch eager of the same run. Our row ends with our speed over th
 pass our own default bounds for INT8: near the original's, and the same in every batch. Peers beyond them are marked.
 """
 
-import contextlib
 import io
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-import yaml
 from safetensors.numpy import save_file
 
-import pilotfish
+from bench_optimizer.made import Made, make
 from bench_optimizer.peers import PEERS, Array
-from bench_optimizer.served import served
 from bench_optimizer.subjects import SUBJECTS, Subject
 from pilotfish.api.bounds import bounds_for
 from pilotfish.api.optimization import Precision
-from pilotfish.api.report import Report
 from pilotfish.optimizer import worker
 from pilotfish.optimizer.benchmark import BenchmarkPlan, Measured, available_threads, benchmark
-from pilotfish.optimizer.local import run_local
 from pilotfish.optimizer.progress import Progress
 from pilotfish.optimizer.workers import Worker, WorkerError
 
@@ -39,15 +31,6 @@ OURS = "pilotfish"
 BASE = "PyTorch eager"
 PLAN = BenchmarkPlan(rounds=5, extra_rounds=5, concurrencies=())
 ROW = "{:<10} {:<28} {:>9} {:>9} {:>7} {:>7} {:>10}  {}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What our optimizer made of a model."""
-
-    report: Report
-    artifact: Path
-    seconds: float
 
 
 def main() -> None:
@@ -61,7 +44,8 @@ def main() -> None:
 def compare(name: str, folder: Path) -> None:
     """One model: ours, then everybody in turn."""
     subject = SUBJECTS[name]()
-    made = optimize(name, subject, folder / "ours")
+    optimization = {"precisions": ["FP32", "BF16", "INT8"], "batchSizes": list(BATCHES)}
+    made = make(name, subject.module, subject.inputs, folder, output=subject.output, optimization=optimization)
     inputs = folder / "inputs.safetensors"
     save_file({n: np.ascontiguousarray(a) for n, a in subject.inputs.items()}, inputs)
     with ExitStack() as stack:
@@ -75,38 +59,12 @@ def compare(name: str, folder: Path) -> None:
                 workers[peer] = started
             except WorkerError as error:
                 failed[peer] = str(error)
-        workers[OURS] = stack.enter_context(Worker(served(made.report, made.artifact, inputs), work=folder))
+        workers[OURS] = stack.enter_context(Worker(made.subject(inputs), work=folder))
         flaws = {who: flaw(one, workers[BASE], subject.output) for who, one in workers.items()}
         figures = benchmark(workers, batch_sizes=BATCHES, plan=PLAN, progress=Progress({"": 1}, out=io.StringIO()))
     show(name, made, figures, flaws)
     for peer, reason in failed.items():
         print(ROW.format("", peer, "-", "-", "-", "-", "", f"failed: {reason[:90]}"), flush=True)
-
-
-def optimize(name: str, subject: Subject, folder: Path) -> Made:
-    """The whole optimizer on a packed model with its samples."""
-    folder.mkdir()
-    inputs = [torch.from_numpy(a) for a in subject.inputs.values()]
-    pilotfish.pack(
-        subject.module,
-        subject.example,
-        folder / "model",
-        input_names=list(subject.inputs),
-        output_names=[subject.output],
-        samples=inputs[0] if len(inputs) == 1 else tuple(inputs),
-    )
-    optimization = {"precisions": ["FP32", "BF16", "INT8"], "batchSizes": list(BATCHES)}
-    spec: dict[str, Any] = {"model": {"uri": "model"}, "optimization": optimization}
-    manifest = folder / "model.yaml"
-    manifest.write_text(yaml.safe_dump({"kind": "ModelDeployment", "metadata": {"name": name}, "spec": spec}))
-    began = time.monotonic()
-    with contextlib.redirect_stdout(sys.stderr):  # its progress
-        message = run_local(manifest, folder / "out")
-    if message.artifact is None:
-        raise SystemExit(f"{name}: {message.message}")
-    artifact = folder / "out" / message.artifact.path
-    report = Report.model_validate_json((artifact / "report.json").read_text())
-    return Made(report=report, artifact=artifact, seconds=time.monotonic() - began)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,24 +4,19 @@ Each trained model goes through the optimizer once for each precision, with its 
 unseen inputs in the runtime that would serve it. Nothing here is timed.
 """
 
-import contextlib
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from safetensors.numpy import save_file
 
-import pilotfish
-from bench_optimizer.served import served
+from bench_optimizer.made import make
 from bench_optimizer.trained import MODELS, Array, Trained
 from pilotfish.api.report import Report
 from pilotfish.optimizer.benchmark import BenchmarkPlan
-from pilotfish.optimizer.local import run_local
 from pilotfish.optimizer.workers import Worker
 
 QUICK = BenchmarkPlan(rounds=1, extra_rounds=0, min_runs=3, min_seconds=0.01, max_seconds=0.2, concurrencies=())
@@ -50,32 +45,21 @@ def main() -> None:
 
 def optimize(name: str, trained: Trained, precision: str, folder: Path) -> Outcome:
     """The artifact of one precision and its accuracy on the unseen inputs."""
-    pilotfish.pack(
+    made = make(
+        name,
         trained.module,
-        (torch.from_numpy(trained.calibration[:2]),),
-        folder / "model",
-        input_names=[trained.input],
-        output_names=["logits"],
-        samples=torch.from_numpy(trained.calibration),
-        labels=torch.from_numpy(trained.labels),
+        {trained.input: trained.calibration},
+        folder,
+        output="logits",
+        optimization={"precisions": [precision], "batchSizes": [1]},
+        labels=trained.labels,
+        plan=QUICK,
     )
-    spec: dict[str, Any] = {
-        "model": {"uri": "model"},
-        "optimization": {"precisions": [precision], "batchSizes": [1]},
-    }
-    manifest = folder / "model.yaml"
-    manifest.write_text(yaml.safe_dump({"kind": "ModelDeployment", "metadata": {"name": name}, "spec": spec}))
-    with contextlib.redirect_stdout(sys.stderr):
-        message = run_local(manifest, folder / "out", plan=QUICK)
-    if message.artifact is None:
-        raise SystemExit(f"{name}: {message.message}")
-    artifact = folder / "out" / message.artifact.path
-    report = Report.model_validate_json((artifact / "report.json").read_text())
     inputs = folder / "unseen.safetensors"
     save_file({trained.input: np.ascontiguousarray(trained.unseen)}, inputs)
-    with Worker(served(report, artifact, inputs), work=folder) as worker:
+    with Worker(made.subject(inputs), work=folder) as worker:
         (answers,) = worker.run(batch=1).values()
-    return Outcome(report=report, accuracy=accuracy(answers, trained.answers))
+    return Outcome(report=made.report, accuracy=accuracy(answers, trained.answers))
 
 
 def accuracy(logits: Array, answers: Array) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from support.models import train_cnn, train_lstm, train_mlp
+from support.models import learn, train_cnn, train_lstm, train_mlp
 
 Array = np.ndarray[Any, Any]
 SEED = 3
@@ -123,15 +123,12 @@ def _fit(
     optimizer = torch.optim.AdamW(module.parameters(), lr=rate)
     steps = epochs * -(-len(features) // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tensors this small only lose by being shared out
-    for _ in range(epochs):
-        for batch in torch.randperm(len(features)).split(64):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(module(features[batch]), labels[batch]).backward()
-            optimizer.step()
-            schedule.step()
-    torch.set_num_threads(threads)
+
+    def step() -> None:
+        optimizer.step()
+        schedule.step()
+
+    learn(module, features, labels, epochs=epochs, step=step)
     return Trained(
         module=module.eval(),
         input=name,

@@ -11,7 +11,7 @@ from testbed.kubectl import KubectlError
 from pilotfish.api.base import GROUP, PLURAL, VERSION
 from pilotfish.api.crd import make_crd
 from support.invalid_objects import INVALID, make_manifest
-from support.kube import CRD, fresh_namespace, install_crd, make_kubectl
+from support.kube import CRD, fresh_namespace
 from support.valid_objects import VALID
 
 pytestmark = pytest.mark.apiserver
@@ -49,13 +49,6 @@ class Objects:
 def _sentence(error):
     assert error.status == 422, error
     return json.loads(error.body)["message"]
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server):
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
 
 
 @pytest.fixture(scope="module")

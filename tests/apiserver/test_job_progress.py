@@ -17,7 +17,7 @@ from pilotfish.optimizer import progress_server
 from pilotfish.optimizer.progress import OPTIMIZE_STAGES, Progress
 from pilotfish.optimizer.progress_server import progress_shown
 from support.builders import POLICY
-from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
+from support.kube import fresh_namespace, kube_cluster, make_object
 
 pytestmark = pytest.mark.apiserver
 
@@ -30,13 +30,6 @@ RUNNING = {
     "started": True,
     "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
 }
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server):
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
 
 
 @pytest.fixture

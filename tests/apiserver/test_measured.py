@@ -15,7 +15,7 @@ from pilotfish.core.health.samples import QueryAnswer, Sample
 from pilotfish.core.objects import condition_is_true, ref_of
 from pilotfish.ports import Conflict
 from support.builders import POLICY
-from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
+from support.kube import fresh_namespace, kube_cluster, make_object
 from support.kubelet import playing_kubelet
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.slow]
@@ -44,13 +44,6 @@ class Outside(SystemClock):
 
     async def read_room(self, *, namespace, resource, tolerations=()):
         self.asked.append(("room", resource))
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server):
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
 
 
 async def test_an_object_without_a_rollout_in_progress_is_never_scraped(api_server, kubectl):

@@ -7,7 +7,7 @@ from pilotfish.core.objects import ObjectRef, ref_of
 from pilotfish.ports import Conflict, NotFound
 from pilotfish.resources.meta import Owner
 from pilotfish.resources.report_pod import CONTAINER, ReportIntent, make_report_pod
-from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl
+from support.kube import fresh_namespace, kube_cluster
 
 pytestmark = pytest.mark.apiserver
 
@@ -17,13 +17,6 @@ TEMPLATE = {
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
     "nodeSelector": {"disk": "fast"},
 }
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server):
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
 
 
 @pytest.fixture

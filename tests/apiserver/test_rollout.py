@@ -18,7 +18,7 @@ from pilotfish.controller.reconcile import Reconciler
 from pilotfish.core import plan
 from pilotfish.core.objects import condition_is_true
 from support.builders import POLICY, make_result, make_verification
-from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
+from support.kube import fresh_namespace, kube_cluster, make_object
 from support.status_check import check_status
 
 pytestmark = pytest.mark.apiserver
@@ -34,13 +34,6 @@ SPEC = {
 class Clock:
     def now(self):
         return datetime.now(tz=UTC)
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server):
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from pilotfish.cli.main import app
 from support.apiserver import tools_path
-from support.kube import fresh_namespace, install_crd, make_kubectl
+from support.kube import fresh_namespace
 from support.rollouts import CANARY, CANDIDATE, OLD, STABLE, in_canary, make_record, revision_status
 
 pytestmark = pytest.mark.apiserver
@@ -26,13 +26,6 @@ GIT = {
         "rollout": {**CANARY, "analysis": {"checks": {"errorRate": {"max": "0.05"}}}},
     },
 }
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server):
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
 
 
 class Flux:

@@ -1,6 +1,7 @@
 """Fixtures for the optimizer's tests: a job's folders, a quick benchmark, small ONNX files."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,26 @@ class Pod:
     def look(self, uri: str) -> tuple[int, TerminationMessage]:
         self.environment.setenv("PILOTFISH_REFRESH", RefreshInput(name="m", uri=uri).to_json())
         return self.command("refresh")
+
+    def fetch(self, uri: str, **model: Any) -> tuple[int, TerminationMessage]:
+        """The fetch container over a model's address."""
+        self.job({"uri": uri, **model})
+        return self.command("fetch")
+
+    def stored(self, told: TerminationMessage) -> dict[str, bytes]:
+        """The source that a message tells of, by the paths of its files."""
+        assert told.source is not None
+        folder = self.store / "sources" / told.source.digest.removeprefix("sha256:")
+        return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    def mount_keys(self, keys: Mapping[str, str]) -> None:
+        """The model's Secret, in place of what was mounted before."""
+        folder = self.run / "credentials"
+        folder.mkdir(exist_ok=True)
+        for old in folder.iterdir():
+            old.unlink()
+        for name, value in keys.items():
+            (folder / name).write_text(value)
 
     def command(self, name: str) -> tuple[int, TerminationMessage]:
         log = self.folder / "termination-log"

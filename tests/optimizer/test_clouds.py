@@ -96,43 +96,24 @@ def place(cloud, pod):
         cloud.put(name, data)
     with gate_before(cloud.port) as gate:
         cloud.gate = gate
-        _mount(pod, cloud.keys(gate.url))
+        pod.mount_keys(cloud.keys(gate.url))
         yield cloud
 
 
-def _mount(pod, keys):
-    folder = pod.run / "credentials"
-    folder.mkdir(exist_ok=True)
-    for old in folder.iterdir():
-        old.unlink()
-    for name, value in keys.items():
-        (folder / name).write_text(value)
-
-
-def _fetch(pod, uri, **model):
-    pod.job({"uri": uri, **model})
-    return pod.command("fetch")
-
-
-def _stored(pod, told):
-    folder = pod.store / "sources" / told.source.digest.removeprefix("sha256:")
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 def test_a_folder_and_a_file(place, pod):
-    code, told = _fetch(pod, f"{place.scheme}://models/v1/")
+    code, told = pod.fetch(f"{place.scheme}://models/v1/")
     assert code == 0, told.message
-    assert _stored(pod, told) == {"config.json": b"{}", "deep/weights.bin": BODY}
-    code, told = _fetch(pod, f"{place.scheme}://models/v1/deep/weights.bin", digest=DIGEST)
-    assert (code, told.source.digest, _stored(pod, told)) == (0, DIGEST, {"weights.bin": BODY})
+    assert pod.stored(told) == {"config.json": b"{}", "deep/weights.bin": BODY}
+    code, told = pod.fetch(f"{place.scheme}://models/v1/deep/weights.bin", digest=DIGEST)
+    assert (code, told.source.digest, pod.stored(told)) == (0, DIGEST, {"weights.bin": BODY})
 
 
 def test_what_is_not_there_and_a_wrong_pin(place, pod):
     for path in ("models/v2/", "models/v1/none", "nobody/v1/"):
-        code, told = _fetch(pod, f"{place.scheme}://{path}")
+        code, told = pod.fetch(f"{place.scheme}://{path}")
         assert (code, told.reason) == (10, Reason.SOURCE_NOT_FOUND), told.message
         assert path in told.message
-    code, told = _fetch(pod, f"{place.scheme}://models/v1/", digest="sha256:" + "1" * 64)
+    code, told = pod.fetch(f"{place.scheme}://models/v1/", digest="sha256:" + "1" * 64)
     assert (code, told.reason) == (10, Reason.SOURCE_DIGEST_MISMATCH), told.message
 
 
@@ -140,7 +121,7 @@ def test_nobody_may(place, pod):
     place.gate.allowed = lambda _headers: False
     for status in (401, 403):
         place.gate.refusal = (status, {"x-ms-error-code": "No"}, b'{"error": {"message": "No.", "code": 403}}')
-        code, told = _fetch(pod, f"{place.scheme}://models/v1/")
+        code, told = pod.fetch(f"{place.scheme}://models/v1/")
         assert (code, told.reason) == (10, Reason.SOURCE_FORBIDDEN), told.message
         assert "credentials.secretName" in told.message
 
@@ -181,13 +162,13 @@ def test_bytes_that_change_while_they_are_read(place, pod, monkeypatch):
             yield block
 
     monkeypatch.setattr(FsspecRemote, "read", changing)
-    code, told = _fetch(pod, f"{place.scheme}://models/v1/deep/weights.bin")
+    code, told = pod.fetch(f"{place.scheme}://models/v1/deep/weights.bin")
     assert (code, told.reason) == (1, Reason.SOURCE_UNREACHABLE), told.message
     assert "changed while it was read" in told.message
     monkeypatch.undo()
     pod.job({"uri": f"{place.scheme}://models/v1/deep/weights.bin"})
     code, told = pod.command("fetch")
-    assert _stored(pod, told) == {"weights.bin": BODY[::-1]}
+    assert pod.stored(told) == {"weights.bin": BODY[::-1]}
 
 
 def test_a_look_reads_no_bytes_and_sees_new_ones(place, pod, monkeypatch):
@@ -248,8 +229,8 @@ def tokens():
 @pytest.mark.parametrize("name", ["GOOGLE_APPLICATION_CREDENTIALS_JSON", "GOOGLE_APPLICATION_CREDENTIALS"])
 def test_a_service_account_of_google(place, pod, tokens, name):
     place.gate.allowed = lambda headers: headers.get("authorization") == "Bearer ticket"
-    _mount(pod, place.keys(place.gate.url) | {name: json.dumps(tokens.account)})
-    code, told = _fetch(pod, "gs://models/v1/")
+    pod.mount_keys(place.keys(place.gate.url) | {name: json.dumps(tokens.account)})
+    code, told = pod.fetch("gs://models/v1/")
     assert code == 0, told.message
     assert [claim["scope"] for claim in tokens.claims] == ["https://www.googleapis.com/auth/devstorage.read_write"]
 
@@ -262,21 +243,21 @@ def test_signatures_and_public_containers_of_azure(place, pod):
         expiry=dt.datetime.now(dt.UTC) + dt.timedelta(hours=1),
     )  # fmt: skip
     endpoint = f"BlobEndpoint={place.blobs.endpoint}"
-    _mount(pod, {"AZURE_STORAGE_CONNECTION_STRING": f"{endpoint};SharedAccessSignature={sas}"})
-    assert _fetch(pod, "az://models/v1/")[0] == 0
-    _mount(pod, {"AZURE_STORAGE_CONNECTION_STRING": endpoint})
-    assert _fetch(pod, "az://open/v1/")[0] == 0
-    code, told = _fetch(pod, "az://models/v1/config.json")
+    pod.mount_keys({"AZURE_STORAGE_CONNECTION_STRING": f"{endpoint};SharedAccessSignature={sas}"})
+    assert pod.fetch("az://models/v1/")[0] == 0
+    pod.mount_keys({"AZURE_STORAGE_CONNECTION_STRING": endpoint})
+    assert pod.fetch("az://open/v1/")[0] == 0
+    code, told = pod.fetch("az://models/v1/config.json")
     assert (code, told.reason) == (10, Reason.SOURCE_FORBIDDEN), told.message
     assert "RequestId" not in told.message
 
 
 @pytest.mark.parametrize("cloud", [pytest.param("azurite", marks=pytest.mark.soak)], indirect=True)
 def test_a_wrong_key_of_azure(place, pod):
-    _mount(
-        pod, {"AZURE_STORAGE_CONNECTION_STRING": place.blobs.connection(place.blobs.endpoint, key=KEY[::-1][2:] + "==")}
+    pod.mount_keys(
+        {"AZURE_STORAGE_CONNECTION_STRING": place.blobs.connection(place.blobs.endpoint, key=KEY[::-1][2:] + "==")}
     )
-    code, told = _fetch(pod, "az://models/v1/")
+    code, told = pod.fetch("az://models/v1/")
     assert (code, told.reason) == (10, Reason.SOURCE_FORBIDDEN), told.message
 
 
@@ -312,8 +293,8 @@ def test_keys_become_options():
     ],
 )  # fmt: skip
 def test_keys_that_cannot_be_used(scheme, keys, says, pod):
-    _mount(pod, keys)
-    code, told = _fetch(pod, f"{scheme}://models/v1/")
+    pod.mount_keys(keys)
+    code, told = pod.fetch(f"{scheme}://models/v1/")
     assert (code, told.reason) == (10, Reason.SOURCE_FORBIDDEN), told.message
     assert says in told.message
 

@@ -46,36 +46,19 @@ def onnx(tmp_path_factory):
     return save_mlp(tmp_path_factory.mktemp("model") / "model.onnx").read_bytes()
 
 
-def _fetch(pod, uri, **model):
-    pod.job({"uri": uri, **model})
-    return pod.command("fetch")
-
-
-def _stored(pod, told):
-    folder = pod.store / "sources" / told.source.digest.removeprefix("sha256:")
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def _keys(pod, **keys):
-    folder = pod.run / "credentials"
-    folder.mkdir(exist_ok=True)
-    for name, value in keys.items():
-        (folder / name.replace("dockerconfigjson", ".dockerconfigjson")).write_text(value)
-
-
 def test_one_file_has_the_digest_of_its_bytes(registry, pod):
     digest = push(registry, "team/digits", "v1", [titled("model.onnx", BODY)])
     for uri in (f"oci://127.0.0.1:{registry}/team/digits:v1", f"oci://localhost:{registry}/team/digits@{digest}"):
-        code, told = _fetch(pod, uri)
+        code, told = pod.fetch(uri)
         assert (code, told.source.digest) == (0, "sha256:" + hashlib.sha256(BODY).hexdigest()), told.message
-        assert _stored(pod, told) == {"model.onnx": BODY}
+        assert pod.stored(told) == {"model.onnx": BODY}
 
 
 def test_titled_files_are_a_folder(registry, pod):
     push(registry, "team/folder", "latest", [titled("config.json", b"{}"), titled("deep/weights.bin", BODY)])
-    code, told = _fetch(pod, f"oci://127.0.0.1:{registry}/team/folder")
+    code, told = pod.fetch(f"oci://127.0.0.1:{registry}/team/folder")
     assert code == 0, told.message
-    assert _stored(pod, told) == {"config.json": b"{}", "deep/weights.bin": BODY}
+    assert pod.stored(told) == {"config.json": b"{}", "deep/weights.bin": BODY}
 
 
 def test_an_index_names_a_manifest_for_this_machine(registry, pod):
@@ -90,8 +73,8 @@ def test_an_index_names_a_manifest_for_this_machine(registry, pod):
         )
     index = {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": rows}
     put_manifest(requests.Session(), base, "v1", index)
-    code, told = _fetch(pod, f"oci://127.0.0.1:{registry}/team/index:v1")
-    assert (code, _stored(pod, told)) == (0, {"m": b"amd"})
+    code, told = pod.fetch(f"oci://127.0.0.1:{registry}/team/index:v1")
+    assert (code, pod.stored(told)) == (0, {"m": b"amd"})
 
 
 ARTIFACTS = {
@@ -125,7 +108,7 @@ ARTIFACTS = {
 @pytest.mark.parametrize("name", ARTIFACTS)
 def test_what_the_tools_push_is_a_model(name, registry, pod, onnx):
     push(registry, f"kinds/{len(name)}", "v1", ARTIFACTS[name](onnx))
-    code, told = _fetch(pod, f"oci://127.0.0.1:{registry}/kinds/{len(name)}:v1")
+    code, told = pod.fetch(f"oci://127.0.0.1:{registry}/kinds/{len(name)}:v1")
     assert code == 0, told.message
     folder = pod.store / "sources" / told.source.digest.removeprefix("sha256:")
     single = told.source.bytes == len(onnx)
@@ -135,7 +118,7 @@ def test_what_the_tools_push_is_a_model(name, registry, pod, onnx):
 
 def test_a_model_car_goes_the_whole_way(registry, pod, onnx):
     push(registry, "kinds/car", "v1", ARTIFACTS["a ModelCar"](onnx))
-    assert _fetch(pod, f"oci://127.0.0.1:{registry}/kinds/car:v1")[0] == 0
+    assert pod.fetch(f"oci://127.0.0.1:{registry}/kinds/car:v1")[0] == 0
     code, told = pod.command("optimize")
     assert (code, told.source.format) == (0, "ONNX"), told.message
 
@@ -146,11 +129,11 @@ def test_a_broken_download_goes_on_and_a_killed_one_too(registry, pod, monkeypat
         uri = f"oci://127.0.0.1:{urlsplit(gate.url).port}/team/large:v1"
         monkeypatch.setattr("pilotfish.optimizer.fetch.Limits", lambda: Limits(attempts=1))
         gate.cuts = [500_000]
-        assert _fetch(pod, uri)[1].reason is Reason.SOURCE_TRUNCATED
+        assert pod.fetch(uri)[1].reason is Reason.SOURCE_TRUNCATED
         monkeypatch.undo()
         pod.job({"uri": uri})
         gate.cuts = [300_000]
-        code, told = _fetch(pod, uri)
+        code, told = pod.fetch(uri)
         assert (code, told.source.bytes) == (0, len(BODY)), told.message
         ranges = [headers.get("range") for _path, headers in gate.paths("/blobs/")]
         assert ranges == [None, "bytes=500000-", "bytes=800000-"]
@@ -182,31 +165,31 @@ def locked(tmp_path):
 
 def test_a_login_from_the_secret(locked, pod):
     uri = f"oci://127.0.0.1:{locked}/team/private:v1"
-    code, told = _fetch(pod, uri)
+    code, told = pod.fetch(uri)
     assert (code, told.reason) == (10, Reason.SOURCE_FORBIDDEN)
     assert "OCI_USERNAME" in told.message
-    _keys(pod, OCI_USERNAME="user", OCI_PASSWORD="wrong")
-    code, told = _fetch(pod, uri)
+    pod.mount_keys({"OCI_USERNAME": "user", "OCI_PASSWORD": "wrong"})
+    code, told = pod.fetch(uri)
     assert (code, told.reason) == (10, Reason.SOURCE_FORBIDDEN)
     assert "wrong" not in told.message
-    _keys(pod, OCI_USERNAME="user", OCI_PASSWORD="word")
-    assert _fetch(pod, uri)[0] == 0
+    pod.mount_keys({"OCI_USERNAME": "user", "OCI_PASSWORD": "word"})
+    assert pod.fetch(uri)[0] == 0
 
 
 def test_a_pull_secret_is_a_login(locked, pod):
     auth = base64.b64encode(b"user:word").decode()
-    _keys(pod, dockerconfigjson=json.dumps({"auths": {f"127.0.0.1:{locked}": {"auth": auth}}}))
-    assert _fetch(pod, f"oci://127.0.0.1:{locked}/team/private:v1")[0] == 0
+    pod.mount_keys({".dockerconfigjson": json.dumps({"auths": {f"127.0.0.1:{locked}": {"auth": auth}}})})
+    assert pod.fetch(f"oci://127.0.0.1:{locked}/team/private:v1")[0] == 0
 
 
 def test_a_login_does_not_follow_a_blob_to_another_host(locked, registry, pod):
     push(registry, "team/private", "v1", [titled("model.onnx", BODY)])
-    _keys(pod, OCI_USERNAME="user", OCI_PASSWORD="word")
+    pod.mount_keys({"OCI_USERNAME": "user", "OCI_PASSWORD": "word"})
     path = f"/v2/team/private/blobs/sha256:{hashlib.sha256(BODY).hexdigest()}"
     with gate_before(locked) as gate, gate_before(registry) as elsewhere:
         gate.allowed = lambda _headers: gate.seen[-1][1] != path
         gate.refusal = (307, {"Location": f"{elsewhere.url.replace('127.0.0.1', 'localhost')}{path}"}, b"")
-        code, told = _fetch(pod, f"oci://127.0.0.1:{urlsplit(gate.url).port}/team/private:v1")
+        code, told = pod.fetch(f"oci://127.0.0.1:{urlsplit(gate.url).port}/team/private:v1")
         assert code == 0, told.message
         assert [headers.get("authorization") for _path, headers in gate.paths(path)] == ["Basic dXNlcjp3b3Jk"]
         assert [headers.get("authorization") for _path, headers in elsewhere.paths(path)] == [None]
@@ -264,11 +247,11 @@ def test_a_registry_that_wants_tokens(pod, tmp_path):
             token = requests.get(url, params=scope, auth=("user", "word")).json()["token"]
             push(port, "team/private", "v1", [titled("model.onnx", BODY)], auth=_bearer(token))
             uri = f"oci://127.0.0.1:{port}/team/private:v1"
-            code, told = _fetch(pod, uri)
+            code, told = pod.fetch(uri)
             assert (code, told.reason) == (10, Reason.SOURCE_FORBIDDEN), told.message
-            _keys(pod, OCI_USERNAME="user", OCI_PASSWORD="word")
+            pod.mount_keys({"OCI_USERNAME": "user", "OCI_PASSWORD": "word"})
             tokens.asked.clear()
-            code, told = _fetch(pod, uri)
+            code, told = pod.fetch(uri)
             assert code == 0, told.message
             assert tokens.asked == ["/token?service=s&scope=repository%3Ateam%2Fprivate%3Apull"]
 
@@ -302,7 +285,7 @@ def test_what_is_refused(name, registry, pod):
     place, layers, reason, code, says = REFUSED[name]
     if layers is not None:
         push(registry, *place.split(":"), layers)
-    found, told = _fetch(pod, f"oci://127.0.0.1:{registry}/{place}")
+    found, told = pod.fetch(f"oci://127.0.0.1:{registry}/{place}")
     assert (found, told.reason) == (code, reason), told.message
     assert says in told.message
 
@@ -313,19 +296,19 @@ def test_a_registry_that_lies_about_a_digest(registry, pod):
         host = f"127.0.0.1:{urlsplit(gate.url).port}"
         other = "0" * 64
         gate.rewrite = lambda path: path.replace(other, digest.removeprefix("sha256:"))
-        code, told = _fetch(pod, f"oci://{host}/bad/lies@sha256:{other}")
+        code, told = pod.fetch(f"oci://{host}/bad/lies@sha256:{other}")
         assert (code, told.reason) == (10, Reason.SOURCE_DIGEST_MISMATCH), told.message
         blob = hashlib.sha256(BODY).hexdigest()
         twin = BODY[::-1]
         push(registry, "bad/lies", "twin", [titled("m", twin)])
         gate.rewrite = lambda path: path.replace(blob, hashlib.sha256(twin).hexdigest())
-        code, told = _fetch(pod, f"oci://{host}/bad/lies:v1")
+        code, told = pod.fetch(f"oci://{host}/bad/lies:v1")
         assert (code, told.reason) == (10, Reason.SOURCE_DIGEST_MISMATCH), told.message
         assert not list((pod.store / "sources").glob("[!.]*"))
 
 
 def test_nobody_listens_and_no_registry(pod):
-    code, told = _fetch(pod, "oci://127.0.0.1:9/a/b:v1")
+    code, told = pod.fetch("oci://127.0.0.1:9/a/b:v1")
     assert (code, told.reason) == (1, Reason.SOURCE_UNREACHABLE)
 
 

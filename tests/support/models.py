@@ -4,6 +4,7 @@ Every trainer returns (model, example input, X_test, y_test): the model in evalu
 X_test float32 in the model's input shape, y_test int64 class numbers. Equal seeds give equal weights on one machine.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -108,12 +109,19 @@ def _train(kind: type[nn.Module], shape: tuple[int, ...], *, epochs: int) -> Tra
     model = kind()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     features, labels = torch.from_numpy(x), torch.from_numpy(y)
+    learn(model, features, labels, epochs=epochs, step=optimizer.step)
+    return model.eval(), features[:2].clone(), x_test, y_test
+
+
+def learn(
+    model: nn.Module, features: torch.Tensor, labels: torch.Tensor, *, epochs: int, step: Callable[[], object]
+) -> None:
+    """Cross entropy in batches of 64; `step` follows each backward pass, whose gradients start from nothing."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # tensors this small only lose by being shared out
     for _ in range(epochs):
         for batch in torch.randperm(len(features)).split(64):
-            optimizer.zero_grad()
+            model.zero_grad()
             nn.functional.cross_entropy(model(features[batch]), labels[batch]).backward()
-            optimizer.step()
+            step()
     torch.set_num_threads(threads)
-    return model.eval(), features[:2].clone(), x_test, y_test

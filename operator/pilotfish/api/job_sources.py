@@ -1,4 +1,4 @@
-"""What the Job's `fetch` container reads beside the model and its samples: data to train on, and a teacher.
+"""What the Job's `fetch` container reads beside the model: samples, data to train on, and a teacher.
 
 Said once for the builder of the pod and for the program in it. Pure.
 """
@@ -14,7 +14,7 @@ TEACHER_MOUNT = "/teacher"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LessonSource:
+class SideSource:
     """One place to read from; `name` is that of its volume, of its note and of its folder of credentials."""
 
     name: str
@@ -28,18 +28,29 @@ class LessonSource:
         return f"{self.name}-credentials"
 
 
-def lesson_sources(optimization: OptimizationSpec) -> tuple[LessonSource, ...]:
+def lesson_sources(optimization: OptimizationSpec) -> tuple[SideSource, ...]:
     """What training needs, in the order in which it is fetched."""
     data = optimization.training_data
     teacher = optimization.distill.teacher if optimization.distill else None
     found = []
     if data is not None:
-        found.append(LessonSource(name="training", uri=data.uri, secret_name=data.secret_name, mount=TRAINING_MOUNT))
+        found.append(SideSource(name="training", uri=data.uri, secret_name=data.secret_name, mount=TRAINING_MOUNT))
     if teacher is not None:
-        found.append(
-            LessonSource(name="teacher", uri=teacher.uri, secret_name=teacher.secret_name, mount=TEACHER_MOUNT)
-        )
+        found.append(SideSource(name="teacher", uri=teacher.uri, secret_name=teacher.secret_name, mount=TEACHER_MOUNT))
     return tuple(found)
+
+
+def side_sources(model: ModelSpec, optimization: OptimizationSpec) -> tuple[SideSource, ...]:
+    """All that is read beside the model. Samples from a claim lie at /source when the model does not."""
+    if model.samples is None:
+        return lesson_sources(optimization)
+    samples = SideSource(
+        name="samples",
+        uri=model.samples.uri,
+        secret_name=model.samples.secret_name,
+        mount=SOURCE_MOUNT if claim_of(model.uri) is None else SAMPLES_MOUNT,
+    )
+    return (samples, *lesson_sources(optimization))
 
 
 def claim_of(uri: str) -> str | None:
@@ -52,11 +63,8 @@ def claim_of(uri: str) -> str | None:
 def claim_mounts(model: ModelSpec, optimization: OptimizationSpec) -> dict[str, tuple[str, str]]:
     """Volume name and mount of each claim that is read from; one claim is mounted once, the model's at /source."""
     source = claim_of(model.uri)
-    samples = claim_of(model.samples.uri) if model.samples else None
     found = {} if source is None else {source: ("source", SOURCE_MOUNT)}
-    if samples is not None:
-        found.setdefault(samples, ("samples", SOURCE_MOUNT if source is None else SAMPLES_MOUNT))
-    for lesson in lesson_sources(optimization):
-        if (claim := claim_of(lesson.uri)) is not None:
-            found.setdefault(claim, (lesson.name, lesson.mount))
+    for side in side_sources(model, optimization):
+        if (claim := claim_of(side.uri)) is not None:
+            found.setdefault(claim, (side.name, side.mount))
     return found

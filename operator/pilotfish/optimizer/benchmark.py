@@ -148,8 +148,8 @@ def _measurement(batch: int, series: _Series, plan: BenchmarkPlan, loads: tuple[
         batch=batch,
         latency_ms=Latency(
             median=round(median * 1e3, 6),
-            p95=round(_quantile(every, 0.95) * 1e3, 6),
-            p99=round(_quantile(every, 0.99) * 1e3, 6),
+            p95=round(quantile(every, 0.95) * 1e3, 6),
+            p99=round(quantile(every, 0.99) * 1e3, 6),
         ),
         throughput=round(batch / median, 3),
         spread=round(2 * deviation / median, 4),
@@ -163,7 +163,7 @@ def _measurement(batch: int, series: _Series, plan: BenchmarkPlan, loads: tuple[
 def make_histogram(ordered: Sequence[float], *, bins: int = BINS) -> Histogram:
     """Equal bins up to the 99 % quantile and one for the rest; `ordered` are sorted milliseconds, at least one."""
     least, most = ordered[0], ordered[-1]
-    high = _quantile(ordered, 0.99)
+    high = quantile(ordered, 0.99)
     if high <= least:
         return Histogram(edges=(round(least, 6), round(max(most, least), 6)), counts=(len(ordered),))
     steps = [least + (high - least) * i / (bins - 1) for i in range(bins)]
@@ -171,5 +171,6 @@ def make_histogram(ordered: Sequence[float], *, bins: int = BINS) -> Histogram:
     return Histogram(edges=tuple(round(e, 6) for e in (*steps, most)), counts=(*inner, len(ordered) - sum(inner)))
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The value that `share` (0 to 1) of the sorted ones lie below; at least one value."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

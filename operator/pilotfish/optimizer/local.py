@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from pilotfish.api.job_input import JobInput, JobServing
-from pilotfish.api.job_sources import lesson_sources
+from pilotfish.api.job_sources import side_sources
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.api.report import TerminationMessage
 from pilotfish.api.spec import ModelDeploymentSpec
@@ -54,12 +54,9 @@ def run_local(
 
     source = bring("fetch", spec.model.uri, out, digest=spec.model.digest)
     with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder, ExitStack() as stack:
-        samples = None
-        if spec.model.samples is not None:
-            samples = bring("samples", spec.model.samples.uri, Path(folder) / "samples").entry
-        lessons = {
-            lesson.name: bring(lesson.name, lesson.uri, Path(folder) / lesson.name)
-            for lesson in lesson_sources(spec.optimization)
+        beside = {
+            side.name: bring(side.name, side.uri, Path(folder) / side.name)
+            for side in side_sources(spec.model, spec.optimization)
         }
         where = stack.enter_context(triton_at_hand(spec, triton))
         job = JobInput(
@@ -79,12 +76,12 @@ def run_local(
             Run(
                 job=job,
                 source=source,
-                samples=samples,
+                samples=beside["samples"].entry if "samples" in beside else None,
                 store=out,
                 work=Path(folder) / "work",
                 plan=plan or BenchmarkPlan(),
                 progress=Progress(optimize_stages(spec.optimization)),
-                lessons=Lessons(data=lessons.get("training"), teacher=lessons.get("teacher")),
+                lessons=Lessons(data=beside.get("training"), teacher=beside.get("teacher")),
             )
         )
 

@@ -83,6 +83,11 @@ def available_memory() -> int:
     return _field(Path("/proc/meminfo"), "MemAvailable")
 
 
+def peak_bytes() -> int:
+    """This process's largest resident size. Not getrusage: that starts from the parent's size at the fork."""
+    return _field(Path("/proc/self/status"), "VmHWM")
+
+
 def resident_bytes(pid: int) -> int:
     """`VmRSS` of proc(5); 0 when there is no such process any more."""
     try:

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from pilotfish.api.optimization import ArtifactFormat, OptimizationSpec
-from pilotfish.api.report import Backend, CandidateReport, ErrorFigures, Verdict, one_line
+from pilotfish.api.report import CandidateReport, ErrorFigures, Verdict, one_line
 from pilotfish.optimizer.benchmark import Measured
 from pilotfish.optimizer.memory import Room, budget_for_workers
 from pilotfish.optimizer.metrics import Task
@@ -17,12 +17,11 @@ from pilotfish.optimizer.model import Candidate, FailedCandidate, LoadedModel, S
 from pilotfish.optimizer.progress import Progress
 from pilotfish.optimizer.tensors import Array
 from pilotfish.optimizer.verify import Bounds, bounds_for, check_answers, judge, measure_error, other_batches
-from pilotfish.optimizer.worker import Subject
+from pilotfish.optimizer.worker import KINDS, Subject
 from pilotfish.optimizer.workers import Worker, WorkerError
 
 MOST_LAYERS = 64
 """Layers that the report lists: the worst ones."""
-_KINDS = {Backend.ONNXRUNTIME: "onnx", Backend.OPENVINO: "openvino", Backend.PYTORCH: "torchscript"}
 
 
 class Setting(Protocol):
@@ -144,7 +143,7 @@ class Prover:
         if isinstance(built, FailedCandidate):
             return None
         source = {"inputs": [t.to_wire() for t in self._model.signature.inputs]}
-        subject = self.subject(_KINDS[built.backend], built.file, source=source)
+        subject = self.subject(KINDS[built.backend], built.file, source=source)
         return self.start(replace(subject, parameters=dict(built.parameters)))
 
     def _prove_one(self, built: Candidate | FailedCandidate, worker: Worker | None) -> Proof:

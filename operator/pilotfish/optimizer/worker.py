@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from pilotfish.api.report import Backend
+from pilotfish.optimizer.memory import peak_bytes
 from pilotfish.optimizer.model import Runner
 from pilotfish.optimizer.tensors import Array, sample_count, take
 
@@ -38,6 +40,10 @@ class Subject:
     batched: bool
     source: dict[str, Any] | None = None
     parameters: dict[str, str] = field(default_factory=dict)
+
+
+KINDS = {Backend.ONNXRUNTIME: "onnx", Backend.OPENVINO: "openvino", Backend.PYTORCH: "torchscript"}
+"""A subject's kind by what serves the artifact."""
 
 
 def load_runner(subject: Subject) -> Runner:
@@ -163,16 +169,10 @@ def _load(runner: Runner, samples: dict[str, Array], request: dict[str, Any], *,
     return {"times": found, "seconds": time.perf_counter() - began}
 
 
-def peak_bytes() -> int:
-    """This process's largest resident size. Not getrusage: that starts from the parent's size at the fork."""
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
-
-
-def waiting_seconds() -> float:
-    """Seconds that this process's threads wanted a CPU and did not get one."""
+def waiting_seconds(tasks: Iterable[Path] | None = None) -> float:
+    """Seconds that threads wanted a CPU and did not get one: `/proc/self/task/*`, this process's own unless said."""
     total = 0
-    for task in Path("/proc/self/task").iterdir():
+    for task in Path("/proc/self/task").iterdir() if tasks is None else tasks:
         try:
             total += int((task / "schedstat").read_text().split()[1])
         except (OSError, IndexError):  # the thread ended, or the kernel keeps no such figures

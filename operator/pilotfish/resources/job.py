@@ -12,14 +12,13 @@ from pilotfish.api.job_input import (
     JOB_ENV,
     ORDER_MOUNT,
     RUN_MOUNT,
-    SAMPLES_CREDENTIALS,
     SCRATCH_MOUNT,
     STORE_MOUNT,
     WORK_MOUNT,
     JobInput,
     JobServing,
 )
-from pilotfish.api.job_sources import claim_mounts, lesson_sources
+from pilotfish.api.job_sources import claim_mounts, side_sources
 from pilotfish.api.model import ModelFormat, ModelSpec
 from pilotfish.api.optimization import ExportFormat, OptimizationSpec
 from pilotfish.api.report import USER_ERROR_EXIT_CODE
@@ -220,8 +219,7 @@ def source_volumes(
         mounts.append(mount(name, path, read_only=True))
     for name, secret in (
         (CREDENTIALS, model.credentials.secret_name if model.credentials else None),
-        (SAMPLES_CREDENTIALS, model.samples.secret_name if model.samples else None),
-        *((lesson.credentials, lesson.secret_name) for lesson in lesson_sources(said)),
+        *((side.credentials, side.secret_name) for side in side_sources(model, said)),
     ):
         if secret is not None:
             volumes.append(secret_volume(name, secret))

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pilotfish.api.report import one_line
-from pilotfish.optimizer.benchmark import CONTENDED, available_threads
+from pilotfish.optimizer.benchmark import CONTENDED, available_threads, quantile
 from pilotfish.optimizer.tuning.figures import Round
 from pilotfish.optimizer.tuning.search import PointError
+from pilotfish.optimizer.worker import waiting_seconds
 
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 _CALL_SECONDS = 60.0
@@ -85,9 +86,9 @@ def drive(
     return Round(
         requests=len(times),
         throughput=len(times) / seconds,
-        p50_ms=_quantile(times, 0.50) * 1e3,
-        p95_ms=_quantile(times, 0.95) * 1e3,
-        p99_ms=_quantile(times, 0.99) * 1e3,
+        p50_ms=quantile(times, 0.50) * 1e3,
+        p95_ms=quantile(times, 0.95) * 1e3,
+        p99_ms=quantile(times, 0.99) * 1e3,
         contended=contended,
     )
 
@@ -131,10 +132,6 @@ async def _client(call: Any, requests: Sequence[bytes], index: int, window: _Win
         index += 1
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
 def _reason(error: BaseException) -> str:
     details = getattr(error, "details", None)
     return one_line(str(details() if callable(details) else error), limit=200)
@@ -160,7 +157,4 @@ def _work(shares: list[float], index: int) -> None:
 
 def _waited() -> float:
     """Seconds that this thread wanted a CPU and did not get one; 0 where the kernel keeps no such figures."""
-    try:
-        return int(Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
+    return waiting_seconds([Path(f"/proc/self/task/{threading.get_native_id()}")])
