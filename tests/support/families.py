@@ -13,10 +13,9 @@ import pilotfish
 from pilotfish.api.report import TerminationMessage
 from pilotfish.optimizer.benchmark import BenchmarkPlan
 from pilotfish.optimizer.local import run_local
+from support.job_pod import QUICK
 from support.models import train_cnn, train_lstm, train_mlp, train_transformer
 from support.report_schema import check_report
-
-QUICK = BenchmarkPlan(rounds=1, extra_rounds=0, min_runs=3, min_seconds=0.01, max_seconds=0.2, load_seconds=0.01)
 
 
 @dataclass(frozen=True)

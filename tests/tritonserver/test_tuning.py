@@ -25,8 +25,8 @@ from pilotfish.optimizer.tuning.search import SearchPlan, TuningError
 from pilotfish.optimizer.tuning.server import ControlledServer
 from pilotfish.optimizer.tuning.settings import Setting
 from pilotfish.optimizer.tuning.tune import TuningOrder, tune
-from support.families import QUICK
 from support.infer import grpc, infer
+from support.job_pod import QUICK
 from support.onnx_models import mlp_answers, save_mlp
 from support.triton import install, make_backends
 
