@@ -1,5 +1,10 @@
 import asyncio
 import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,6 +22,7 @@ class LeaseServer:
         self.body = None
         self.versions = itertools.count(1)
         self.down = set()
+        self.lost = 0
 
     def of(self, who):
         return Connection(self, who)
@@ -46,6 +52,9 @@ class Connection:
         await asyncio.sleep(0.05)
         if self.who in self.server.down:
             raise ClusterError("no route")
+        if self.server.lost:
+            self.server.lost -= 1
+            await asyncio.Event().wait()
 
 
 class SkewedClock:
@@ -62,9 +71,9 @@ def now():
     return asyncio.get_running_loop().time()
 
 
-def make_lease(server, who, *, skew=0):
+def make_lease(server, who, *, skew=0, **more):
     return Lease(
-        store=server.of(who), clock=SkewedClock(skew), namespace="s", name="l", identity=who, times=LeaseTimes()
+        store=server.of(who), clock=SkewedClock(skew), namespace="s", name="l", identity=who, times=LeaseTimes(), **more
     )
 
 
@@ -150,6 +159,124 @@ def test_a_short_outage_loses_nothing():
         holding.cancel()
 
     run_in_virtual_time(story())
+
+
+def test_an_answer_that_never_comes_loses_nothing():
+    async def story():
+        server = LeaseServer()
+        lease = make_lease(server, "a")
+        await lease.acquire()
+        holding = asyncio.create_task(lease.hold())
+        for _ in range(10):
+            await asyncio.sleep(20)
+            server.lost = 1
+        await asyncio.sleep(20)
+        assert not holding.done()
+        assert lease.may_write_until is not None
+        holding.cancel()
+
+    run_in_virtual_time(story())
+
+
+def test_a_standby_that_asked_into_the_void_asks_again():
+    async def story():
+        server = LeaseServer()
+        lease = make_lease(server, "a")
+        server.lost = 1
+        start = now()
+        await lease.acquire()
+        return now() - start
+
+    assert run_in_virtual_time(story()) <= 8
+
+
+def test_the_process_is_to_end_after_it_may_write_and_before_another_may():
+    async def story():
+        server, ends = LeaseServer(), []
+        lease = make_lease(server, "a", end_at=ends.append)
+        await lease.acquire()
+        begun = now() - 0.1
+        holding = asyncio.create_task(lease.hold())
+        await asyncio.sleep(0)
+        until = lease.may_write_until
+        assert ends == [pytest.approx(begun + 12.5)]
+        assert until < ends[-1] < begun + 15
+        await asyncio.sleep(9)
+        assert len(ends) == 5, "it moves with each renewal"
+        server.down.add("a")
+        with pytest.raises(LeaseLost):
+            await holding
+        assert ends[-1] is None, "who knows that the Lease is lost may go in peace"
+        assert now() < ends[-2]
+
+    run_in_virtual_time(story())
+
+
+def test_who_gives_the_lease_back_may_live():
+    async def story():
+        server, ends = LeaseServer(), []
+        lease = make_lease(server, "a", end_at=ends.append)
+        await lease.acquire()
+        await lease.release()
+        assert ends[-1] is None
+
+    run_in_virtual_time(story())
+
+
+def test_giving_the_lease_back_to_a_silent_server_ends():
+    async def story():
+        server = LeaseServer()
+        lease = make_lease(server, "a")
+        await lease.acquire()
+        server.lost = 1
+        start = now()
+        await lease.release()
+        return now() - start
+
+    assert run_in_virtual_time(story()) <= 5
+
+
+STOPPED = """
+import asyncio, os, signal, sys
+from pilotfish.controller.fence import end_process_at
+
+async def main():
+    end_process_at(asyncio.get_running_loop().time() + 1)
+    if sys.argv[1] == "moved":
+        end_process_at(asyncio.get_running_loop().time() + 60)
+    if sys.argv[1] == "lifted":
+        end_process_at(None)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    os.write(1, b"a write")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "code", "wrote"), [("", 14, b""), ("moved", 0, b"a write"), ("lifted", 0, b"a write")]
+)
+def test_a_process_that_was_stopped_too_long_does_nothing_any_more(told, code, wrote):
+    """The first instruction after SIGCONT would be the write: nothing in the process itself could still prevent it."""
+    process = subprocess.Popen([sys.executable, "-c", STOPPED, told], stdout=subprocess.PIPE)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    time.sleep(1.2)  # stopped for longer than it has
+    process.send_signal(signal.SIGCONT)
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (code, wrote)
+
+
+def test_the_first_process_of_a_container_ends_too():
+    """The kernel spares it the default action of signals."""
+    script = STOPPED.replace("os.kill(os.getpid(), signal.SIGSTOP)", "import time; time.sleep(5)")
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--pid", "--fork", sys.executable, "-c", script, ""],
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (14, b""), done.stderr
 
 
 def test_a_lease_that_somebody_else_took_is_lost():

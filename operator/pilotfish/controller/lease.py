@@ -4,6 +4,7 @@ The clocks of two machines are never compared. Must not write anything but the L
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -29,18 +30,45 @@ class LeaseTimes:
     renew_deadline: float = 10.0
     retry: float = 2.0
 
+    @property
+    def patience(self) -> float:
+        """How long one try may take: an answer that is lost must leave time for another."""
+        return self.renew_deadline / 2
+
+    @property
+    def last_moment(self) -> float:
+        """After the last renewal began: too late to write for us, too early for anybody else."""
+        return (self.renew_deadline + self.duration) / 2
+
+
+EndAt = Callable[[float | None], None]
+"""Told the loop time at which this process must end, whatever it is doing then; None: it may live."""
+
+
+def _never(_moment: float | None) -> None:
+    """Nobody ends this process."""
+
 
 class Lease:
     """One replica's view of the Lease."""
 
     def __init__(
-        self, *, store: LeaseStore, clock: Clock, namespace: str, name: str, identity: str, times: LeaseTimes
+        self,
+        *,
+        store: LeaseStore,
+        clock: Clock,
+        namespace: str,
+        name: str,
+        identity: str,
+        times: LeaseTimes,
+        end_at: EndAt = _never,
     ) -> None:
         self._store = store
         self._clock = clock
         self._ref = ObjectRef(api_version=_API_VERSION, kind="Lease", namespace=namespace, name=name)
         self._identity = identity
         self._times = times
+        self._end_at = end_at
         self._seen: Any = None
         self._seen_at = 0.0
         self._renewed_at: float | None = None
@@ -68,48 +96,64 @@ class Lease:
         """Renew for ever. Raises LeaseLost at the moment from which this replica must not write any more."""
         metrics.LEADER.set(1)
         try:
-            while True:
-                await asyncio.sleep(self._times.retry)
-                until = self.may_write_until
-                if until is None:
-                    raise LeaseLost(f"lease {self._ref.name!r} was not renewed in {self._times.renew_deadline:g} s")
-                try:
-                    async with asyncio.timeout_at(until):
-                        await self._attempt()
-                except TimeoutError:
-                    continue
-                if self._renewed_at is None:
-                    raise LeaseLost(f"lease {self._ref.name!r} is held by another replica")
+            await self._renew()
+        except LeaseLost:
+            # Every write has been cut off by now, so there is time to go in peace.
+            self._end_at(None)
+            raise
         finally:
             metrics.LEADER.set(0)
 
+    async def _renew(self) -> None:
+        tried = _now()
+        while True:
+            await asyncio.sleep(max(0.0, tried + self._times.retry - _now()))
+            tried = _now()
+            if self.may_write_until is not None:
+                await self._attempt()
+            if self._renewed_at is None:
+                raise LeaseLost(f"lease {self._ref.name!r} is held by another replica")
+            if self.may_write_until is None:
+                raise LeaseLost(f"lease {self._ref.name!r} was not renewed in {self._times.renew_deadline:g} s")
+
     async def release(self) -> None:
         """Give the Lease back, so that another replica need not wait for our silence."""
-        if self.may_write_until is None:
-            return
+        held = self.may_write_until is not None
         self._renewed_at = None
-        with suppress(ClusterError):
-            stored = await self._store.get(self._ref)
-            if stored is not None and _holder(stored) == self._identity:
-                await self._store.put(self._body(stored, holder="", duration=1.0))
-                log.info("lease released", identity=self._identity)
+        self._end_at(None)
+        if not held:
+            return
+        with suppress(ClusterError, TimeoutError):
+            async with asyncio.timeout(self._times.patience):
+                stored = await self._store.get(self._ref)
+                if stored is not None and _holder(stored) == self._identity:
+                    await self._store.put(self._body(stored, holder="", duration=1.0))
+                    log.info("lease released", identity=self._identity)
 
     async def _attempt(self) -> bool:
         """Take or renew the Lease if that is allowed. True when held."""
         started = _now()
+        ends = started + self._times.patience
         try:
-            stored = await self._store.get(self._ref)
-            self._contact_at = _now()
-            if stored is not None and not self._free(stored):
-                self._renewed_at = None
-                return False
-            await self._store.put(self._body(stored, holder=self._identity, duration=self._times.duration))
+            async with asyncio.timeout_at(min(ends, self.may_write_until or ends)):
+                return await self._ask(started)
         except Conflict:
             return False
+        except TimeoutError:
+            log.warning("lease not renewed", error=f"no answer in {_now() - started:.1f} s")
         except ClusterError as error:
             log.warning("lease not renewed", error=str(error))
+        return False
+
+    async def _ask(self, started: float) -> bool:
+        stored = await self._store.get(self._ref)
+        self._contact_at = _now()
+        if stored is not None and not self._free(stored):
+            self._renewed_at = None
             return False
+        await self._store.put(self._body(stored, holder=self._identity, duration=self._times.duration))
         self._renewed_at = started
+        self._end_at(started + self._times.last_moment)
         return True
 
     def _free(self, stored: Body) -> bool:

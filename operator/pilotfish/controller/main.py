@@ -20,7 +20,7 @@ from pilotfish.adapters.prometheus import make_queries
 from pilotfish.adapters.room import read_room
 from pilotfish.adapters.triton_metrics import TritonMetrics
 from pilotfish.controller import handlers, watching
-from pilotfish.controller.fence import FencedCluster
+from pilotfish.controller.fence import FencedCluster, end_process_at
 from pilotfish.controller.health import Health, limit, serving
 from pilotfish.controller.job_watch import JobWatch
 from pilotfish.controller.keys import Key
@@ -64,6 +64,7 @@ class Operator:
                 renew_deadline=settings.lease_renew_deadline,
                 retry=settings.lease_retry,
             ),
+            end_at=end_process_at,
         )
         self._metrics = TritonMetrics(clock=self._clock)
         self._job_progress = JobProgressReader()
