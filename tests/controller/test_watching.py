@@ -9,6 +9,7 @@ import kopf
 from pilotfish.adapters.connection import Credentials
 from pilotfish.controller import watching
 from pilotfish.controller.handlers import make_registry
+from pilotfish.core.observed import watched_kinds
 
 
 class Strict:
@@ -39,7 +40,7 @@ def test_every_setting_exists_in_this_kopf(monkeypatch):
 
 def test_only_our_objects_are_watched():
     settings = watching.make_settings()
-    assert len(watching.children()) == 8
+    assert len(watching.children()) == len(watched_kinds(gateway_api=False))
     for resource in watching.children():
         assert settings.watching.label_selectors[resource] == "app.kubernetes.io/managed-by=pilotfish"
 

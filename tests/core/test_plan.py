@@ -203,15 +203,27 @@ class TestStrangers:
         assert world.said("Stalled") == ("True", "NotOwned")
         assert world.cluster.look("Service", OWNER.name) == foreign
 
-    def test_pods_with_our_labels_but_another_owner_do_not_count(self):
-        labels = names.labels(OWNER.name, names.Component.TRITON, "r")
-        owners = [{"kind": "ReplicaSet", "name": "digits-r-abc", "uid": "x", "controller": True}]
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "p", "labels": labels, "ownerReferences": owners},
-        }
-        assert observe(make_model_deployment(), [pod]).pods == ()
+    @pytest.mark.parametrize("kind", ["ReplicaSet", "Job", "Deployment"])
+    def test_pods_with_our_labels_but_another_owner_do_not_count(self, served, kind):
+        """Every name is ours, the uid is not."""
+        owner = next(o for o in served.cluster.everything() if o["kind"] == kind)
+        labels = names.labels(OWNER.name, names.Component.TRITON, served.status["stableRevision"]["hash"])
+        reference = {"kind": kind, "name": owner["metadata"]["name"], "uid": "x", "controller": True}
+        before = served.observed()
+        metadata = {"name": "p", "namespace": OWNER.namespace, "labels": labels, "ownerReferences": [reference]}
+        served.cluster.create_now({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {}})
+        assert served.observed() == before
+
+    def test_pods_of_somebody_s_replica_set_under_our_names_do_not_count(self, served):
+        """Whoever may make ReplicaSets may name one like a Deployment's, with real pods behind it."""
+        (true,) = served.cluster.find("ReplicaSet")
+        before = served.observed()
+        forged = {**true["metadata"], "name": true["metadata"]["name"] + "0", "uid": "x", "ownerReferences": []}
+        served.cluster.create_now({**true, "metadata": forged})
+        (pod, *_) = before.pods
+        owner = {"kind": "ReplicaSet", "name": forged["name"], "uid": "x", "controller": True}
+        served.cluster.create_now({**pod, "metadata": {**pod["metadata"], "name": "p", "ownerReferences": [owner]}})
+        assert served.observed() == before
 
     def test_children_of_an_earlier_object_of_the_same_name_are_not_ours(self, served):
         reborn = {**make_model_deployment(), "metadata": {**make_model_deployment()["metadata"], "uid": "another"}}

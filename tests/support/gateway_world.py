@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from pilotfish import names
-from pilotfish.core import CHILD_KINDS, POD_KIND, Observed, Plan, Policy, observe
-from pilotfish.core.observed import ROUTE_KINDS
+from pilotfish.core import Observed, Plan, Policy, observe
+from pilotfish.core.observed import watched_kinds
 from support.builders import OWNER, POLICY
 from support.neighbours import LABELS, is_ready
 from support.world import World
@@ -28,11 +28,11 @@ class GatewayWorld(World):
     heard: list[str] = field(default_factory=list)
     """Reasons of the condition Ready, one after the other."""
 
-    def observed(self) -> Observed:
+    def observed(self, *found: dict[str, Any]) -> Observed:
         """What a pass sees, routes too."""
-        kinds = (*CHILD_KINDS, *(kind for kind in ROUTE_KINDS if kind[1] not in self.unserved), POD_KIND)
-        objects = [body for _, kind in kinds for body in self.cluster.find(kind, LABELS)]
-        return self._measured(observe(self.body, objects, unserved=self.unserved))
+        kinds = (kind for _, kind in watched_kinds(gateway_api=True) if kind not in self.unserved)
+        objects = [body for kind in kinds for body in self.cluster.find(kind, LABELS)]
+        return self._measured(observe(self.body, [*objects, *found], unserved=self.unserved))
 
     def execute(self, made: Plan) -> None:
         """The writes of a pass; what it says of Ready is kept."""

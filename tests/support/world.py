@@ -11,9 +11,10 @@ from typing import Any
 
 from pilotfish import names
 from pilotfish.api.spec import ModelDeploymentSpec
-from pilotfish.core import CHILD_KINDS, POD_KIND, Observed, Plan, Policy, observe, plan
+from pilotfish.core import Observed, Plan, Policy, observe, plan
 from pilotfish.core.health.wanted import wanted_measurements
 from pilotfish.core.objects import name_of, ref_of
+from pilotfish.core.observed import watched_kinds
 from pilotfish.core.room import NodeRoom, Room
 from support.builders import NOW, OWNER, POLICY, make_model_deployment
 from support.fake_cluster import Effect, FakeCluster
@@ -130,10 +131,10 @@ class World:
 
     # The operator
 
-    def observed(self) -> Observed:
-        """What a pass sees."""
-        objects = [body for _, kind in (*CHILD_KINDS, POD_KIND) for body in self.cluster.find(kind, LABELS)]
-        return self._measured(observe(self.body, objects))
+    def observed(self, *found: dict[str, Any]) -> Observed:
+        """What a pass sees, with what it found under the names of children."""
+        objects = [body for _, kind in watched_kinds(gateway_api=False) for body in self.cluster.find(kind, LABELS)]
+        return self._measured(observe(self.body, [*objects, *found]))
 
     def _measured(self, observed: Observed) -> Observed:
         """With what was measured, where it is wanted."""
@@ -160,7 +161,7 @@ class World:
             found = [body for ref in refs if (body := self.cluster.look(ref.kind, ref.name)) is not None]
             if not found:
                 return made
-            observed = self._measured(observe(self.body, (*observed.children, *observed.pods, *found)))
+            observed = self.observed(*found)
         raise AssertionError("planning does not see what stands in its way")
 
     def reconcile(self) -> None:

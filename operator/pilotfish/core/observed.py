@@ -1,7 +1,8 @@
 """Everything that one pass knows: the object as read and its children. Frozen; nothing is fetched from here.
 
-A child counts only when its controller's uid is the object's; pods count by the uid of the Job or the ReplicaSet's
-Deployment behind them. Anything else that carries one of our names is foreign: reported, never touched.
+A child counts only when its controller's uid is the object's; pods count by the uid of the Job or of the ReplicaSet
+behind them, and that by the uid of its Deployment. Anything else that carries one of our names is foreign: reported,
+never touched. Neither labels nor names prove anything: whoever may make a pod may write them.
 """
 
 from collections.abc import Iterable
@@ -28,13 +29,18 @@ CHILD_KINDS: tuple[tuple[str, str], ...] = (
 ROUTE_KINDS: tuple[tuple[str, str], ...] = ((GATEWAY_API, HTTP_ROUTE), (GATEWAY_API, GRPC_ROUTE))
 """The same, where the Gateway API is in use. A cluster may lack them."""
 
+SET_KIND: tuple[str, str] = ("apps/v1", "ReplicaSet")
+"""What stands between a Deployment and its pods; Deployments give it our labels."""
+
 POD_KIND: tuple[str, str] = ("v1", "Pod")
-"""Pods are watched by the same label; Jobs and Deployments make them."""
+"""Pods are watched by the same label; Jobs and ReplicaSets make them."""
+
+_MADE_BY_OTHERS = frozenset({SET_KIND[1], POD_KIND[1]})
 
 
 def watched_kinds(*, gateway_api: bool) -> tuple[tuple[str, str], ...]:
     """(apiVersion, kind) of everything that is listed and watched beside the ModelDeployments."""
-    return (*CHILD_KINDS, *(ROUTE_KINDS if gateway_api else ()), POD_KIND)
+    return (*CHILD_KINDS, *(ROUTE_KINDS if gateway_api else ()), SET_KIND, POD_KIND)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,26 +120,22 @@ def observe(body: Body, objects: Iterable[Body], *, unserved: frozenset[str] = f
     """
     uid = body["metadata"]["uid"]
     ordered = sorted(objects, key=lambda o: (o["apiVersion"], o["kind"], name_of(o)))
-    children = tuple(o for o in ordered if o["kind"] != "Pod" and controller_uid(o) == uid)
-    owners = {c["metadata"]["uid"] for c in children if c["kind"] == "Job"}
-    deployments = tuple(name_of(c) for c in children if c["kind"] == "Deployment")
+    named = tuple(o for o in ordered if o["kind"] not in _MADE_BY_OTHERS)
+    children = tuple(o for o in named if controller_uid(o) == uid)
+    jobs = _uids(c for c in children if c["kind"] == "Job")
+    deployments = _uids(c for c in children if c["kind"] == "Deployment")
+    sets = _uids(o for o in ordered if o["kind"] == "ReplicaSet" and controller_uid(o) in deployments)
     return Observed(
         body=body,
         children=children,
-        pods=tuple(o for o in ordered if o["kind"] == "Pod" and _is_ours(o, owners, deployments)),
-        foreign=tuple(ref_of(o) for o in ordered if o["kind"] != "Pod" and controller_uid(o) != uid),
+        pods=tuple(o for o in ordered if o["kind"] == "Pod" and controller_uid(o) in jobs | sets),
+        foreign=tuple(ref_of(o) for o in named if controller_uid(o) != uid),
         unserved=unserved,
     )
 
 
-def _is_ours(pod: Body, jobs: set[str], deployments: tuple[str, ...]) -> bool:
-    owner = next((o for o in pod["metadata"].get("ownerReferences", ()) if o.get("controller")), None)
-    if owner is None:
-        return False
-    if owner["kind"] == "Job":
-        return owner["uid"] in jobs
-    # A ReplicaSet is named <deployment>-<hash of the pod template>; the hash has no dash.
-    return owner["kind"] == "ReplicaSet" and str(owner["name"]).rpartition("-")[0] in deployments
+def _uids(bodies: Iterable[Body]) -> frozenset[str]:
+    return frozenset(str(body["metadata"]["uid"]) for body in bodies)
 
 
 def _newest_first(pods: Iterable[Body]) -> tuple[Body, ...]:
