@@ -5,8 +5,8 @@ import json
 import pytest
 from testbed.kubectl import wait_for
 
+from pilotfish.adapters.clock import ServerClock
 from pilotfish.adapters.job_progress import JobProgressReader
-from pilotfish.adapters.kube import SystemClock
 from pilotfish.controller.job_watch import JobWatch
 from pilotfish.controller.keys import Key
 from pilotfish.controller.reconcile import Reconciler
@@ -75,8 +75,8 @@ async def test_the_job_s_word_stands_in_status_and_small_steps_are_not_written(
     progress = Progress(OPTIMIZE_STAGES)
     with fresh_namespace(kubectl) as namespace:
         async with kube_cluster(api_server) as cluster:
-            watch = JobWatch(clock=SystemClock(), reader=reader)
-            reconcile = Reconciler(cluster=cluster, clock=SystemClock(), policy=POLICY, plan=plan, jobs=watch)
+            watch = JobWatch(clock=ServerClock(), reader=reader)
+            reconcile = Reconciler(cluster=cluster, clock=ServerClock(), policy=POLICY, plan=plan, jobs=watch)
             key, ref = Key(namespace, "digits"), ref_of(make_object("digits", namespace))
             await cluster.apply(make_object("digits", namespace))
             await reconcile(key)

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from pilotfish.adapters.kube import SystemClock
+from pilotfish.adapters.clock import ServerClock
 from pilotfish.adapters.observe import read
 from pilotfish.controller.keys import Key
 from pilotfish.controller.measure import Measurements
@@ -28,10 +28,11 @@ SPEC = {
 }
 
 
-class Outside(SystemClock):
+class Outside(ServerClock):
     """Answers everything, and writes down who was asked while the object was in which stage."""
 
     def __init__(self):
+        super().__init__()
         self.asked = []
 
     async def sample(self, *, address, model):

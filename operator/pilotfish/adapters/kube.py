@@ -7,13 +7,13 @@ next one. Must not decide anything about a ModelDeployment.
 import json
 import math
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio.client import ApiClient
 
+from pilotfish.adapters.clock import ServerClock
 from pilotfish.adapters.connection import authorization_of
 from pilotfish.adapters.kinds import path_of
 from pilotfish.core.objects import ref_of
@@ -57,9 +57,12 @@ class Gone(ClusterError):
 class KubeCluster:
     """A Kubernetes API server, and the store of the Lease."""
 
-    def __init__(self, client: ApiClient, *, on_request: OnRequest = _uncounted) -> None:
+    def __init__(
+        self, client: ApiClient, *, on_request: OnRequest = _uncounted, clock: ServerClock | None = None
+    ) -> None:
         self._client = client
         self._on_request = on_request
+        self._clock = clock or ServerClock()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -190,6 +193,7 @@ class KubeCluster:
             authorization = await authorization_of(configuration)
             if authorization is not None:
                 headers["Authorization"] = authorization
+            sent = self._clock.monotonic()
             response = await self._client.rest_client.request(
                 verb,
                 configuration.host + path + (f"?{urlencode(query)}" if query else ""),
@@ -199,6 +203,8 @@ class KubeCluster:
             )
             text = await response.read()
             code = str(response.status)
+            if response.status < 400:  # noqa: PLR2004 - an error may come from whoever stands in between
+                self._clock.hear(response.headers.get("Date"), sent=sent)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ClusterError(f"cannot reach the API server: {type(error).__name__}: {error}") from error
         finally:
@@ -254,11 +260,3 @@ def _path(ref: ObjectRef, *, subresource: str | None = None) -> str:
 def _namespace_and_name(body: Body) -> tuple[str, str]:
     metadata = body["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """UTC, aware."""
-        return datetime.now(tz=UTC)

@@ -13,9 +13,10 @@ from typing import Any
 import kopf
 from pydantic import ValidationError
 
+from pilotfish.adapters.clock import ServerClock
 from pilotfish.adapters.connection import NoCluster, connect, credentials_of
 from pilotfish.adapters.job_progress import JobProgressReader
-from pilotfish.adapters.kube import KubeCluster, SystemClock
+from pilotfish.adapters.kube import KubeCluster
 from pilotfish.adapters.prometheus import make_queries
 from pilotfish.adapters.room import read_room
 from pilotfish.adapters.triton_metrics import TritonMetrics
@@ -48,8 +49,8 @@ class Operator:
     def __init__(self, settings: OperatorSettings, client: Any) -> None:
         self._settings = settings
         self._client = client
-        self._cluster = KubeCluster(client, on_request=metrics.count_request)
-        self._clock = SystemClock()
+        self._clock = ServerClock()
+        self._cluster = KubeCluster(client, on_request=metrics.count_request, clock=self._clock)
         self._queue: KeyedQueue[Key] = KeyedQueue()
         self._watched = Watched()
         self._stop = asyncio.Event()
