@@ -5,20 +5,28 @@ status subresource, fields that may not change, and garbage collection by owner.
 (tests/adapters). `effects` lists every write that changed something; `fault` may stop a writer before or after one.
 """
 
-import copy
 import itertools
+import pickle
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pilotfish.core.objects import Body, ObjectRef
 from pilotfish.ports import Conflict, Invalid, NotFound
 
 OPERATOR = "pilotfish"
 _MERGE_KEYS = ("mountPath", "containerPort", "uid", "topologyKey", "name", "port", "type")
-_WITH_GENERATION = {"ModelDeployment", "Deployment", "Job", "PodDisruptionBudget", "HTTPRoute", "GRPCRoute"}
+_WITH_GENERATION = {
+    "ModelDeployment",
+    "Deployment",
+    "Job",
+    "PodDisruptionBudget",
+    "NetworkPolicy",
+    "HTTPRoute",
+    "GRPCRoute",
+}
 _FIXED = {
     "ControllerRevision": ("data",),
     "PersistentVolumeClaim": ("spec",),
@@ -47,6 +55,8 @@ class FakeCluster:
     effects: list[Effect] = field(default_factory=list)
     changes: int = 0
     """How often anything was stored or removed, by whomever."""
+    watcher: Callable[[str, Body], None] | None = None
+    """Hears `ADDED`, `MODIFIED` or `DELETED` with the object of every change, by whomever."""
     _objects: dict[Key, dict[str, Any]] = field(default_factory=dict)
     _applied: dict[tuple[Key, str], dict[str, Any]] = field(default_factory=dict)
     _versions: Any = field(default_factory=lambda: itertools.count(1))
@@ -55,12 +65,12 @@ class FakeCluster:
     # ports.Cluster
 
     async def get(self, ref: ObjectRef) -> Body | None:
-        return copy.deepcopy(self.look(ref.kind, ref.name, ref.namespace))
+        return _copy(self.look(ref.kind, ref.name, ref.namespace))
 
     async def list(
         self, *, api_version: str, kind: str, namespace: str | None, labels: Mapping[str, str]
     ) -> tuple[Body, ...]:
-        return copy.deepcopy(self.find(kind, labels, namespace))
+        return _copy(self.find(kind, labels, namespace))
 
     async def apply(self, body: Body) -> Body:
         return self.apply_now(body)
@@ -96,7 +106,7 @@ class FakeCluster:
 
     def apply_now(self, body: Body, *, manager: str = OPERATOR) -> dict[str, Any]:
         """Server-side apply, forced."""
-        wanted = copy.deepcopy(dict(body))
+        wanted = _copy(dict(body))
         wanted.pop("status", None)
         uid = wanted["metadata"].pop("uid", None)
         for server_field in ("resourceVersion", "generation", "creationTimestamp", "managedFields"):
@@ -106,15 +116,16 @@ class FakeCluster:
         if uid is not None and (found is None or found["metadata"]["uid"] != uid):
             raise Conflict(f"{key[0]} {key[2]} is not the object with uid {uid}")
         before = self._applied.get((key, manager), {})
-        merged = _merge(_without(copy.deepcopy(found) if found else {}, before, wanted), wanted)
+        merged = _merge(_without(_copy(found) if found is not None else {}, before, wanted), wanted)
         if found is not None:
             _check_fixed(found, merged)
         if merged == found:
-            return copy.deepcopy(found)
+            assert found is not None
+            return _copy(found)
         self._write("apply", key, merged)
         self._applied[(key, manager)] = wanted
         self._after("apply", key)
-        return copy.deepcopy(self._objects[key])
+        return _copy(self._objects[key])
 
     def delete_now(self, ref: ObjectRef) -> None:
         """Delete with everything that it owns; a missing object is fine."""
@@ -137,21 +148,22 @@ class FakeCluster:
         version = body["metadata"].get("resourceVersion")
         if version is not None and version != found["metadata"]["resourceVersion"]:
             raise Conflict(f"{key[0]} {key[2]} was changed since version {version}")
-        changed = {**copy.deepcopy(found), "status": copy.deepcopy(dict(body["status"]))}
+        changed = {**_copy(found), "status": _copy(dict(body["status"]))}
         if changed == found:
-            return copy.deepcopy(found)
+            return _copy(found)
         self._before("status", key)
         changed["metadata"]["resourceVersion"] = self._version()
         self.changes += 1
         self._objects[key] = changed
+        self._tell("MODIFIED", changed)
         self._after("status", key)
-        return copy.deepcopy(changed)
+        return _copy(changed)
 
     def emit_now(self, event: Body) -> None:
         """Create an Event, or count the one of that name."""
         key = _key(event)
         found = self._objects.get(key)
-        body = copy.deepcopy(dict(event))
+        body = _copy(dict(event))
         if found is not None:
             count = found.get("series", {}).get("count", 1) + 1
             body["series"] = {"count": count, "lastObservedTime": event["eventTime"]}
@@ -163,7 +175,7 @@ class FakeCluster:
         key = _key(body)
         if key in self._objects:
             raise Conflict(f"{key[0]} {key[2]} exists")
-        self._store(key, copy.deepcopy(dict(body)))
+        self._store(key, _copy(dict(body)))
         return self._objects[key]
 
     def change_now(
@@ -172,7 +184,7 @@ class FakeCluster:
         """Change an object in place as somebody else, status included; a changed spec raises the generation."""
         key = (kind, namespace, name)
         found = self._objects[key]
-        body = copy.deepcopy(found)
+        body = _copy(found)
         change(body)
         if body != found:
             self._store(key, body)
@@ -185,7 +197,7 @@ class FakeCluster:
         changed = self.change_now(
             ref.kind, ref.name, lambda body: body.update(_patched(body, patch)), namespace=ref.namespace
         )
-        return copy.deepcopy(changed)
+        return _copy(changed)
 
     def remove_now(self, kind: str, name: str, *, namespace: str = "team") -> None:
         """Delete an object as somebody else."""
@@ -209,18 +221,24 @@ class FakeCluster:
         meta["resourceVersion"] = self._version()
         self.changes += 1
         self._objects[key] = body
+        self._tell("ADDED" if found is None else "MODIFIED", body)
 
     def _remove(self, key: Key) -> None:
         gone = self._objects.pop(key, None)
         if gone is None:
             return
         self.changes += 1
+        self._tell("DELETED", gone)
         for entry in [entry for entry in self._applied if entry[0] == key]:
             del self._applied[entry]
         uid = gone["metadata"]["uid"]
         for child, body in list(self._objects.items()):
             if any(owner.get("uid") == uid for owner in body["metadata"].get("ownerReferences", ())):
                 self._remove(child)
+
+    def _tell(self, what: str, body: Body) -> None:
+        if self.watcher is not None:
+            self.watcher(what, body)
 
     def _version(self) -> str:
         return str(next(self._versions))
@@ -234,6 +252,15 @@ class FakeCluster:
         self.effects.append(effect)
         if self.fault is not None:
             self.fault("after", effect)
+
+
+T = TypeVar("T")
+
+
+def _copy(value: T) -> T:
+    """A deep copy; of plain data pickle makes one several times as fast as copy.deepcopy."""
+    made: T = pickle.loads(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+    return made
 
 
 def _key(body: Mapping[str, Any]) -> Key:
@@ -271,13 +298,13 @@ def _merge(base: Any, wanted: Any) -> Any:
             named = {item[key]: item for item in base}
             mine = [_merge(named.pop(item[key], None), item) for item in wanted]
             return [*mine, *named.values()]
-    return copy.deepcopy(wanted)
+    return _copy(wanted)
 
 
 def _patched(base: Any, patch: Any) -> Any:
     """A JSON merge patch."""
     if not isinstance(patch, Mapping):
-        return copy.deepcopy(patch)
+        return _copy(patch)
     old = base if isinstance(base, dict) else {}
     merged = {**old, **{key: _patched(old.get(key), value) for key, value in patch.items() if value is not None}}
     return {key: value for key, value in merged.items() if key not in patch or patch[key] is not None}
