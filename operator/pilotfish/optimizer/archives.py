@@ -1,9 +1,8 @@
 """Unpack a zip or tar that holds a model folder, without trusting a name, a link or a size in it."""
 
 import errno
-import gzip
 import lzma
-import tarfile
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -11,14 +10,20 @@ from pathlib import Path, PurePosixPath
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.progress import size_text
+from pilotfish.optimizer.remotes import MAX_NAME, MAX_PATH
+from pilotfish.optimizer.tars import BROKEN, HugeHeaderError, members, open_tar
 
 MAX_RATIO = 200
 """Uncompressed over compressed bytes; weights hardly compress, a bomb does nothing else."""
 MAX_BYTES = 64 * 1024**3
 MAX_FILES = 4096
 _BLOCK = 1024 * 1024
-_MAX_NAME = 255
 _TYPE_MASK, _LINK = 0o170000, 0o120000
+_BROKEN_ZIP = (
+    zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, RuntimeError,
+    ValueError, OverflowError,
+)  # fmt: skip
+"""What reading a damaged zip raises: the standard library believes offsets and versions."""
 
 
 def check_zip(path: Path, *, max_bytes: int = MAX_BYTES) -> list[str]:
@@ -26,7 +31,7 @@ def check_zip(path: Path, *, max_bytes: int = MAX_BYTES) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-    except zipfile.BadZipFile as error:
+    except _BROKEN_ZIP as error:
         raise OptimizerError(
             Reason.SOURCE_TRUNCATED, f"{path.name} starts as a zip but cannot be read ({error}); upload it again"
         ) from error
@@ -63,7 +68,7 @@ def _unpack_zip(path: Path, target: Path, max_bytes: int) -> None:
                         written += len(block)
                         _check_totals(path, count=0, size=written, max_bytes=max_bytes)
                         writer.write(block)
-            except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
+            except _BROKEN_ZIP as error:
                 raise OptimizerError(
                     Reason.SOURCE_TRUNCATED, f"{info.filename} in {path.name} is damaged ({error}); upload it again"
                 ) from error
@@ -72,21 +77,25 @@ def _unpack_zip(path: Path, target: Path, max_bytes: int) -> None:
 def _unpack_tar(path: Path, target: Path, max_bytes: int) -> None:
     written = count = 0
     try:
-        with tarfile.open(path, mode="r:*") as archive:
-            for member in archive:
+        with open_tar(path) as archive:
+            for member in members(archive):
+                count += 1
+                _check_totals(path, count=count, size=written, max_bytes=max_bytes)
                 if member.isdir():
                     continue
                 if not member.isreg():
                     raise _unsafe(path, f"holds {member.name!r}, a link or a special file", "pack real files")
                 _check_name(path, member.name)
-                count, written = count + 1, written + member.size
+                written += member.size
                 _check_totals(path, count=count, size=written, max_bytes=max_bytes)
                 out = _place(path, target, member.name)
                 reader = archive.extractfile(member)
                 with out.open("wb") as writer:
                     while reader is not None and (block := reader.read(_BLOCK)):
                         writer.write(block)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+    except HugeHeaderError as error:
+        raise _unsafe(path, f"declares {error}, which no name needs", "pack it again with plain names") from error
+    except BROKEN as error:
         raise OptimizerError(
             Reason.SOURCE_TRUNCATED, f"{path.name} starts as a tar but cannot be read ({error}); upload it again"
         ) from error
@@ -111,13 +120,22 @@ def _clash(path: Path, name: str) -> OptimizerError:
 
 
 def _check_name(path: Path, name: str) -> None:
+    if (wrong := wrong_name(name)) is not None:
+        raise _unsafe(path, f"holds {wrong}", "pack it again with plain names")
+
+
+def wrong_name(name: str) -> str | None:
+    """What is wrong with a member's path, as the end of a sentence; None when it may be written below a folder."""
     pure = PurePosixPath(name)
-    if any(len(part.encode()) > _MAX_NAME for part in pure.parts):
-        raise _unsafe(path, f"holds a file named {name[:80]!r}…, over {_MAX_NAME} bytes", "give it a shorter name")
+    try:
+        longest = max((len(part.encode()) for part in pure.parts), default=0)
+    except UnicodeEncodeError:  # a tar's bytes that are no UTF-8 come as halves of characters
+        return f"a file named {name[:80]!r}, which is no UTF-8"
+    if longest > MAX_NAME or len(name.encode()) > MAX_PATH:
+        return f"a file named {name[:80]!r}…, over {MAX_NAME} bytes or {MAX_PATH} with its folders"
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not name:
-        raise _unsafe(
-            path, f"holds a file named {name!r} that would be written outside", "pack it again with plain names"
-        )
+        return f"a file named {name!r} that would be written outside"
+    return None
 
 
 def _check_totals(path: Path, *, count: int, size: int, max_bytes: int) -> None:

@@ -1,6 +1,5 @@
 """What a file or folder is, from its bytes and never from its name alone. Opens nothing that could run."""
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,13 @@ from pilotfish.optimizer.archives import check_zip, unpack
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.layers import has_layers, unfold
 from pilotfish.optimizer.onnx_bytes import looks_like_onnx, starts_like_onnx
+from pilotfish.optimizer.small_json import read_json
 
 PACK_FILE = "pilotfish.json"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_PICKLE_PROTOCOLS = frozenset(b"\x02\x03\x04\x05")
+_PROTO = b"\x80"
+_PICKLE_PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")
 _HEAD = 512
-_PROTO = 0x80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def _identify_folder(folder: Path) -> Identified:
 
 def _packed_name(folder: Path) -> str:
     try:
-        name = json.loads((folder / PACK_FILE).read_text())["model"]
+        name = read_json(folder / PACK_FILE)["model"]
     except (ValueError, KeyError, TypeError) as error:
         raise OptimizerError(
             Reason.MODEL_INVALID, f"{PACK_FILE} cannot be read ({error}); write the folder again with pilotfish.pack"
@@ -117,7 +117,7 @@ def _by_magic(path: Path, head: bytes) -> ModelFormat | None:
         return ModelFormat.KERAS
     if head[4:8] == b"TFL3":
         return ModelFormat.TFLITE
-    if head[0] == _PROTO and head[1] in _PICKLE_PROTOCOLS:
+    if head[:1] == _PROTO and head[1:2] in _PICKLE_PROTOCOLS:
         return ModelFormat.STATE_DICT
     if head.startswith(b"GGUF"):
         raise OptimizerError(

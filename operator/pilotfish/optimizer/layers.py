@@ -4,19 +4,16 @@ A later layer replaces files of an earlier one. Nothing in a layer is trusted: n
 checked, and of an image only what lies below /models is unpacked.
 """
 
-import gzip
-import lzma
 import shutil
 import tarfile
-import zlib
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from pilotfish.api.report import OptimizerReason as Reason
-from pilotfish.optimizer.archives import MAX_BYTES, MAX_FILES, MAX_RATIO
+from pilotfish.optimizer.archives import MAX_BYTES, MAX_FILES, MAX_RATIO, wrong_name
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.progress import size_text
-from pilotfish.optimizer.remotes import MAX_NAME
+from pilotfish.optimizer.tars import BROKEN, HugeHeaderError, members, open_tar
 
 FOLDER = ".layers"
 MODELS = "models"
@@ -82,11 +79,13 @@ class _Unfolding:
     def apply(self, layer: Path) -> None:
         below = MODELS if layer.suffix == f".{LayerKind.IMAGE}" else ""
         try:
-            with tarfile.open(layer, mode="r:*") as archive:
-                for member in archive:
+            with open_tar(layer) as archive:
+                for member in members(archive):
                     if (name := _name(layer, member, below)) and not member.isdir():
                         self._member(layer, archive, member, name)
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+        except HugeHeaderError as error:
+            raise _unsafe(layer, f"declares {error}, which no name needs", "pack it again with plain names") from error
+        except BROKEN as error:
             raise OptimizerError(
                 Reason.SOURCE_TRUNCATED, f"layer {layer.stem} cannot be read as a tar ({error}); push it again"
             ) from error
@@ -131,12 +130,10 @@ def _name(layer: Path, member: tarfile.TarInfo, below: str) -> str:
     """The member's path in the folder, empty when it does not belong there; raises UnsafeModel when it would leave."""
     pure = PurePosixPath(member.name)
     inside = pure.relative_to("/") if below and pure.is_absolute() else pure
-    if any(len(part.encode()) > MAX_NAME for part in inside.parts):
-        raise _unsafe(
-            layer, f"holds a file named {member.name[:80]!r}…, over {MAX_NAME} bytes", "give it a shorter name"
-        )
-    if inside.is_absolute() or ".." in inside.parts or "\\" in member.name or "\0" in member.name:
-        raise _unsafe(layer, f"holds {member.name!r}, which would be written outside", "pack it again with plain names")
+    if not str(inside).startswith(below):  # what an image holds beside the model is never written
+        return ""
+    if inside != PurePosixPath() and (wrong := wrong_name(str(inside))) is not None:
+        raise _unsafe(layer, f"holds {wrong}", "pack it again with plain names")
     if below and inside.parts[:1] != (below,):
         return ""
     name = inside.relative_to(below) if below else inside

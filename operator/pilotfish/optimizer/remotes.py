@@ -16,6 +16,8 @@ from pilotfish.optimizer.errors import OptimizerError
 CHUNK = 1024 * 1024
 MAX_NAME = 255
 """Bytes of a file's name, the limit of what stores are made of."""
+MAX_PATH = 1024
+"""Bytes of a file's path below the model's folder."""
 TIMEOUT = (10.0, 60.0)
 
 
@@ -67,10 +69,17 @@ def safe_relative(path: str, *, uri: str) -> str:
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
         raise OptimizerError(Reason.UNSAFE_MODEL, f"{uri} lists a file {path!r} that leaves its folder; remove it")
-    if any(len(part.encode()) > MAX_NAME for part in pure.parts):
+    try:
+        longest = max((len(part.encode()) for part in pure.parts), default=0)
+    except UnicodeEncodeError as error:  # bytes of a file system that are no text
+        raise OptimizerError(
+            Reason.UNSAFE_MODEL, f"{uri} lists a file named {path[:80]!r}, which is no UTF-8; rename it"
+        ) from error
+    if longest > MAX_NAME or len(path.encode()) > MAX_PATH:
         raise OptimizerError(
             Reason.UNSAFE_MODEL,
-            f"{uri} lists a file named {path[:80]!r}…, over {MAX_NAME} bytes; give it a shorter name",
+            f"{uri} lists a file named {path[:80]!r}…, over {MAX_NAME} bytes or {MAX_PATH} with its folders; "
+            "give it a shorter name",
         )
     return pure.as_posix()
 

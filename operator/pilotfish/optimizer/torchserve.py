@@ -4,7 +4,6 @@ The handler is not used: what it does before and after the model belongs to the 
 """
 
 import ast
-import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +12,7 @@ from pilotfish.api.model import Architecture, ModelFormat, ModelSpec
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.identify import Identified, identify_file
+from pilotfish.optimizer.small_json import read_json
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 _WITH_CODE = frozenset({ModelFormat.STATE_DICT, ModelFormat.SAFE_TENSORS})
@@ -64,7 +64,7 @@ def _note(said: dict[str, Any]) -> str:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        said = json.loads((folder / MANIFEST).read_text())["model"]
+        said = read_json(folder / MANIFEST)["model"]
         return dict(said)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OptimizerError(

@@ -1,6 +1,5 @@
 """A HuggingFace folder: config.json and safetensors, offline, no code from the folder."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.api.report import TensorSpec
 from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.small_json import read_json
 from pilotfish.optimizer.tensors import Array
 
 _SEQUENCE = 16
@@ -61,7 +61,7 @@ def _check_shards(folder: Path) -> None:
     """Weights in several files are files of this folder."""
     for index in sorted(folder.glob("*.safetensors.index.json")):
         try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            names = sorted(set(read_json(index)["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise OptimizerError(
                 Reason.MODEL_INVALID, f"{index.name} cannot be read ({error}); save the model again"
@@ -113,7 +113,7 @@ def _text_inputs(model: Any, recorded: Mapping[str, Array] | None) -> tuple[tupl
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = read_json(folder / "config.json")
     except ValueError as error:
         raise OptimizerError(
             Reason.MODEL_INVALID, f"config.json is no JSON ({error}); save the folder with save_pretrained"

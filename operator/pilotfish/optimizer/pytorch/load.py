@@ -1,6 +1,5 @@
 """Open what came from PyTorch: packed programs, `.pt2`, weights with a known architecture, HuggingFace, TorchScript."""
 
-import json
 import pickle
 import tempfile
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from pilotfish.optimizer.pytorch.huggingface import folder_inputs, load_folder
 from pilotfish.optimizer.pytorch.infer import Entry, declared_inputs, infer_signature
 from pilotfish.optimizer.pytorch.program import Positional
 from pilotfish.optimizer.pytorch.runtime import load_torchscript
+from pilotfish.optimizer.small_json import read_json
 from pilotfish.optimizer.tensors import Array, triton_dtype
 
 Recorded = Mapping[str, Array] | None
@@ -131,7 +131,7 @@ def _program_inputs(program: Any, names: list[str], recorded: Recorded) -> tuple
 def _pack_note(found: Identified) -> dict[str, Any]:
     if found.pack is None:
         return {}
-    note: dict[str, Any] = json.loads((found.pack / PACK_FILE).read_text())
+    note: dict[str, Any] = read_json(found.pack / PACK_FILE)
     return note
 
 
