@@ -1,22 +1,16 @@
 """Who we are to the API server: a pod's account whose token rotates, or a kubeconfig."""
 
 import datetime as dt
+import socket
 from types import SimpleNamespace
 
 import pytest
 import yaml
 from kubernetes.aio.config import incluster_config
 
+from pilotfish.adapters import connection
 from pilotfish.adapters.connection import NoCluster, authorization_of, connect, credentials_of, default_namespace
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """The client's own clock, which decides when the token's file is read again."""
-    clock = SimpleNamespace(now=dt.datetime(2026, 1, 1))  # noqa: DTZ001 - as the client has it
-    shim = SimpleNamespace(datetime=SimpleNamespace(now=lambda: clock.now), timedelta=dt.timedelta)
-    monkeypatch.setattr(incluster_config, "datetime", shim)
-    return clock
+from pilotfish.controller.lease import LeaseTimes
 
 
 @pytest.fixture
@@ -35,14 +29,42 @@ def pod(monkeypatch, tmp_path, tmp_path_factory):
     return token
 
 
-async def test_a_rotated_token_is_used(pod, clock):
+async def test_a_rotated_token_is_used_whatever_happens_to_the_wall_clock(pod, monkeypatch):
+    monkeypatch.setattr(connection, "TOKEN_AGE", 0.0)
     client = await connect(kubeconfig=None)
     assert await authorization_of(client.configuration) == "bearer first"
-    pod.write_text("second")
-    clock.now += dt.timedelta(minutes=2)
+    pod.write_text("second\n")
+    monkeypatch.setattr(incluster_config.datetime, "datetime", SimpleNamespace(now=lambda: dt.datetime(1970, 1, 1)))  # noqa: DTZ001
     assert await authorization_of(client.configuration) == "bearer second"
     assert (await credentials_of(client)).authorization == "bearer second"
+    pod.write_text("")
+    assert await authorization_of(client.configuration) == "bearer second", "half a replacement is none"
+    pod.unlink()
+    assert await authorization_of(client.configuration) == "bearer second"
     await client.close()
+
+
+def test_the_token_is_not_read_for_every_request(tmp_path):
+    moment, configuration = [0.0], SimpleNamespace(api_key={})
+    (tmp_path / "token").write_text("t")
+    token = connection.TokenFile(tmp_path / "token", monotonic=lambda: moment[0])
+    token.refresh(configuration)
+    assert configuration.api_key == {}, "it was read when the client was made"
+    moment[0] = connection.TOKEN_AGE
+    token.refresh(configuration)
+    assert configuration.api_key == {"BearerToken": "bearer t"}
+
+
+async def test_what_the_network_swallowed_is_not_sent_when_it_heals(kubeconfig):
+    client = await connect(kubeconfig=kubeconfig)
+    connector = client.rest_client._create_connector()
+    made = connector._socket_factory((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", 1)))
+    with made:
+        milliseconds = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    await connector.close()
+    await client.close()
+    times = LeaseTimes()
+    assert 0 < milliseconds / 1000 <= times.duration - times.renew_deadline
 
 
 async def test_outside_a_pod_the_missing_account_is_named(monkeypatch):

@@ -1,15 +1,18 @@
 """What we ask of kopf, checked against the installed version."""
 
+import asyncio
 import dataclasses
 import inspect
 from itertools import islice, pairwise
 
 import kopf
+from kopf._cogs.structs.credentials import Vault
 
 from pilotfish.adapters.connection import Credentials
 from pilotfish.controller import watching
 from pilotfish.controller.handlers import make_registry
 from pilotfish.core.observed import watched_kinds
+from support.virtual_time import run_in_virtual_time
 
 
 class Strict:
@@ -86,3 +89,32 @@ def test_credentials_become_kopf_s():
         )
     )
     assert (info.server, info.scheme, info.token, info.insecure) == ("https://x", "Bearer", "abc", False)
+
+
+def test_a_server_that_refuses_for_a_moment_what_is_valid_is_asked_again():
+    """kopf remembers what was refused and gives up when it hears it once more."""
+    tokens, given = iter(["a", "b", "b", "b", "c"]), []
+
+    async def login():
+        return Credentials(
+            server="https://x",
+            ca_path=None,
+            certificate_path=None,
+            private_key_path=None,
+            authorization=f"Bearer {next(tokens)}",
+            verify=True,
+        )
+
+    async def story():
+        logins, now = watching.Logins(login), asyncio.get_running_loop().time
+        vault, start = Vault(), now()
+        for _ in range(3):
+            info = await logins()
+            given.append((info.token, now() - start))
+            await vault.populate({"authenticate": info})
+            assert not vault.is_empty()
+            assert vault.select()[1].info is info
+            vault._invalid["authenticate"] = [vault._current.pop("authenticate")]
+
+    run_in_virtual_time(story())
+    assert given == [("a", 0), ("b", 0), ("b", watching.RELOGIN)]

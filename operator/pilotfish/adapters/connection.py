@@ -1,16 +1,23 @@
 """How to reach the API server and as whom: the service account of the pod, or a kubeconfig.
 
-Authentication, TLS and token renewal are `kubernetes.aio`'s; nothing here reads the environment.
+Authentication and TLS are `kubernetes.aio`'s; nothing here reads the environment.
 """
 
 import dataclasses
 import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import (
     ConfigException,
+    incluster_config,
     list_kube_config_contexts,
     load_incluster_config,
     load_kube_config,
@@ -18,6 +25,14 @@ from kubernetes.aio.config import (
 
 MAX_CONNECTIONS = 32
 """One request per connection; more than workers times concurrent reads only costs memory."""
+UNHEARD = 5.0
+"""Seconds after which the kernel forgets what nobody has acknowledged.
+
+It goes on sending for a request that was given up, for minutes: a write of a leader that is none any more would arrive
+when the network heals. Shorter than what lies between the end of a leader's writes and another's first.
+"""
+TOKEN_AGE = 10.0
+"""Seconds after which the token's file is read again."""
 
 
 class NoCluster(Exception):
@@ -40,7 +55,7 @@ class Credentials:
 async def connect(*, kubeconfig: Path | None, context: str | None = None) -> ApiClient:
     """A client for the cluster of the kubeconfig, or, when None is given, of the pod this runs in.
 
-    A service account's token is read again every minute. Raises NoCluster.
+    A service account's token is read again every few seconds. Raises NoCluster.
     """
     configuration = Configuration(
         connection_pool_maxsize=MAX_CONNECTIONS,
@@ -51,7 +66,8 @@ async def connect(*, kubeconfig: Path | None, context: str | None = None) -> Api
         _check_exists(kubeconfig)
     try:
         if kubeconfig is None:
-            load_incluster_config(client_configuration=configuration)
+            load_incluster_config(client_configuration=configuration, try_refresh_token=False)
+            configuration.refresh_api_key_hook = TokenFile(Path(incluster_config.SERVICE_TOKEN_FILENAME)).refresh
         else:
             await load_kube_config(
                 config_file=str(kubeconfig),
@@ -63,8 +79,48 @@ async def connect(*, kubeconfig: Path | None, context: str | None = None) -> Api
         where = "the pod's service account" if kubeconfig is None else f"kubeconfig {str(kubeconfig)!r}"
         raise NoCluster(f"cannot reach a cluster with {where}: {error}") from error
     client = ApiClient(configuration)
+    client.rest_client = _Rest(configuration)
     client.user_agent = "pilotfish"
     return client
+
+
+class TokenFile:
+    """A service account's token, which the kubelet replaces before it expires.
+
+    The file is read again by age on the monotonic clock: one that was told by the wall clock's would keep an expired
+    token for as long as that clock was set back.
+    """
+
+    def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._monotonic = monotonic
+        self._read_at = monotonic()
+
+    def refresh(self, configuration: Any) -> None:
+        """Give the configuration the token of this moment; an unreadable or empty file changes nothing."""
+        now = self._monotonic()
+        if now - self._read_at < TOKEN_AGE:
+            return
+        self._read_at = now
+        with suppress(OSError):
+            token = self._path.read_text().strip()
+            if token:
+                configuration.api_key["BearerToken"] = f"bearer {token}"
+
+
+class _Rest(RESTClientObject):  # type: ignore[misc] - it ships no type information
+    """The client's own, over connections that do not outlive a broken network."""
+
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=_make_socket)
+
+
+def _make_socket(address: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNHEARD * 1000))
+    return made
 
 
 def default_namespace(*, kubeconfig: Path, context: str | None = None) -> str:

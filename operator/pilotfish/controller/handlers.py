@@ -11,7 +11,7 @@ import kopf
 from pilotfish.adapters.connection import Credentials
 from pilotfish.api.base import GROUP, PLURAL, VERSION
 from pilotfish.controller.keys import Key, key_of, key_of_child
-from pilotfish.controller.watching import children, connection_info
+from pilotfish.controller.watching import Logins, children
 from pilotfish.ports import Body
 
 
@@ -27,10 +27,11 @@ def make_registry(
     enqueue asks for a pass, saw hears of every body that a watch delivers, login says who we are.
     """
     registry = kopf.OperatorRegistry()
+    logins = Logins(login)
 
     @kopf.on.login(registry=registry, id="authenticate")
     async def authenticate(**_: Any) -> kopf.ConnectionInfo:
-        return connection_info(await login())
+        return await logins()
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def deployment_changed(body: Body, **_: Any) -> None:

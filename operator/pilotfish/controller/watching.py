@@ -1,7 +1,10 @@
 """How kopf watches: its settings, its identity, its patience. Must not handle anything."""
 
+import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from random import Random
 
@@ -12,6 +15,10 @@ from pilotfish.adapters.kinds import PLURALS
 from pilotfish.api.base import GROUP
 from pilotfish.core.observed import watched_kinds
 from pilotfish.names import FIELD_MANAGER, MANAGED_BY
+
+RELOGIN = 2.0
+"""Seconds between two logins with the same credentials."""
+_NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class EndlessBackoffs(Iterable[float]):
@@ -52,6 +59,30 @@ def make_settings(*, gateway_api: bool = False) -> kopf.OperatorSettings:
     for resource in children(gateway_api=gateway_api):
         settings.watching.label_selectors[resource] = f"{MANAGED_BY}={FIELD_MANAGER}"
     return settings
+
+
+class Logins:
+    """What kopf asks for who we are, first and again after each 401.
+
+    kopf ends the process when it is told a second time what the server has refused, but a server that restarts refuses
+    for a moment what is valid. So each answer differs in an expiration that never comes, and one that says nothing new
+    is given only after a while.
+    """
+
+    def __init__(self, login: Callable[[], Awaitable[Credentials]]) -> None:
+        self._login = login
+        self._last: Credentials | None = None
+        self._count = 0
+
+    async def __call__(self) -> kopf.ConnectionInfo:
+        """Who we are now."""
+        told = await self._login()
+        if told == self._last:
+            await asyncio.sleep(RELOGIN)
+            told = await self._login()
+        self._last = told
+        self._count += 1
+        return replace(connection_info(told), expiration=_NEVER + timedelta(seconds=self._count))
 
 
 def connection_info(credentials: Credentials) -> kopf.ConnectionInfo:
