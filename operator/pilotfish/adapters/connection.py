@@ -108,7 +108,7 @@ class TokenFile:
                 configuration.api_key["BearerToken"] = f"bearer {token}"
 
 
-class _Rest(RESTClientObject):  # type: ignore[misc] - it ships no type information
+class _Rest(RESTClientObject):  # type: ignore[misc]  # it ships no type information
     """The client's own, over connections that do not outlive a broken network."""
 
     def _create_connector(self) -> aiohttp.TCPConnector:
