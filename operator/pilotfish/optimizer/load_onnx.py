@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +13,7 @@ import onnx.checker
 from pilotfish.api.model import ModelFormat
 from pilotfish.api.report import ModelSignature
 from pilotfish.api.report import OptimizerReason as Reason
+from pilotfish.optimizer.archives import wrong_name
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.model import LoadedModel
 from pilotfish.optimizer.onnx_runtime import OnnxRunner
@@ -20,6 +22,9 @@ from pilotfish.optimizer.shapes import as_batched, find_example
 from pilotfish.optimizer.tensors import Arrays
 
 MAX_TENSOR_BYTES = 16 * 1024**3
+_PLACE = frozenset({"location", "offset", "length", "checksum"})
+_MEMORY = "_ORT_MEM_ADDR_"
+"""ONNX Runtime takes such a location for an address in its own memory."""
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
 
 
@@ -83,14 +88,14 @@ def check_onnx(path: Path) -> Any:
             Reason.MODEL_INVALID, f"{path.name} is no readable ONNX file ({error}); export it again"
         ) from error
     _check_domains(path, proto)
-    for tensor in _tensors(proto.graph):
+    for tensor in _tensors(proto):
         _check_tensor(path, tensor)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _check_external(path, tensor)
     try:
         onnx.checker.check_model(str(path))
-    except onnx.checker.ValidationError as error:
-        text = str(error).splitlines()[0].replace(f"{path.parent}/", "")
+    except Exception as error:  # not only its own: what its parser throws comes as whatever it is
+        text = (str(error).splitlines() or [type(error).__name__])[0].replace(f"{path.parent}/", "")
         raise OptimizerError(Reason.MODEL_INVALID, f"{path.name} is not valid ONNX: {text}; export it again") from error
     return proto
 
@@ -121,15 +126,17 @@ def _check_domains(path: Path, proto: Any) -> None:
             )
 
 
-def _tensors(graph: Any) -> list[Any]:
-    found = list(graph.initializer) + [s.values for s in graph.sparse_initializer]
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                found.append(attribute.t)
-            for inner in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
-                found += _tensors(inner)
-    return found
+def _tensors(model: Any) -> Iterator[Any]:
+    """Every tensor of the message, wherever it stands: weights, attributes, inner graphs, functions, sparse parts."""
+    stack = [model]
+    while stack:
+        message = stack.pop()
+        if isinstance(message, onnx.TensorProto):
+            yield message
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                stack.extend(value if hasattr(value, "__len__") else [value])
 
 
 def _check_tensor(path: Path, tensor: Any) -> None:
@@ -150,19 +157,31 @@ def _check_tensor(path: Path, tensor: Any) -> None:
 
 
 def _check_external(path: Path, tensor: Any) -> None:
-    """The tensor's bytes must lie in a plain file below the model's folder."""
-    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-    pure = PurePosixPath(location)
-    file = path.parent / location
-    if not location or pure.is_absolute() or ".." in pure.parts or file.is_symlink():
+    """The tensor's bytes must lie in a plain file below the model's folder, and be said once."""
+    keys = [entry.key for entry in tensor.external_data]
+    if odd := next((key for key in keys if key not in _PLACE or keys.count(key) > 1), None):
         raise OptimizerError(
             Reason.UNSAFE_MODEL,
-            f"{path.name} reads {tensor.name!r} from {location!r}, outside its folder; keep its data beside it",
+            f"{path.name} says {odd[:60]!r} {'twice' if odd in _PLACE else ''} of where {tensor.name!r} lies, which "
+            "readers understand differently; export it again",
+        )
+    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    pure, file = PurePosixPath(location), path.parent / location
+    inside = wrong_name(location) is None and _MEMORY not in pure.parts
+    if not inside or file.resolve() != path.parent.resolve().joinpath(*pure.parts):
+        raise OptimizerError(
+            Reason.UNSAFE_MODEL,
+            f"{path.name} reads {tensor.name!r} from {location[:200]!r}, outside its folder; keep its data beside it",
         )
     if not file.is_file():
         raise OptimizerError(
             Reason.MODEL_INVALID,
             f"{path.name} needs the data file {location!r}, which is not there; upload the whole folder",
+        )
+    if file.stat().st_nlink > 1:
+        raise OptimizerError(
+            Reason.UNSAFE_MODEL,
+            f"{path.name} reads {tensor.name!r} from {location!r}, which has another name elsewhere; copy the file",
         )
     _check_range(path, tensor, file)
 

@@ -3,6 +3,7 @@
 Nothing here parses what it reads. Every failure is an OptimizerError that names the uri.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,17 +107,25 @@ class LocalRemote:
         """The file's bytes."""
         path = self.root if self.root.is_file() else self.root / file.path
         with path.open("rb") as stream:
+            # What was opened, not what lay there a moment ago: somebody else may write to the claim.
+            if not os.path.samestat(os.fstat(stream.fileno()), self._real(path, file.path).stat()):
+                raise ChangedSourceError(file.path)
             stream.seek(offset)
             while block := stream.read(CHUNK):
                 yield block
 
-    def _file(self, path: Path, name: str) -> RemoteFile:
+    def _real(self, path: Path, name: str) -> Path:
+        """Where the file is; raises UnsafeModel when that is outside."""
         real = _resolved(path, name, self.uri)
         if not real.is_relative_to(self.fence.resolve()):
             raise OptimizerError(
                 Reason.UNSAFE_MODEL,
                 f"{name} in {self.uri} links to a place outside; copy the file itself into the folder",
             )
+        return real
+
+    def _file(self, path: Path, name: str) -> RemoteFile:
+        real = self._real(path, name)
         if not real.is_file():
             raise OptimizerError(Reason.UNSAFE_MODEL, f"{name} in {self.uri} is not a regular file; remove it")
         stat = real.stat()
