@@ -13,6 +13,7 @@ from pilotfish.core.objects import Body, ObjectRef
 from pilotfish.core.room import Room
 
 __all__ = [
+    "ABSENT",
     "Body",
     "Clock",
     "Cluster",
@@ -29,6 +30,10 @@ __all__ = [
     "RoomReader",
     "Unmeasured",
 ]
+
+
+ABSENT = "1"
+"""No object ever has this resourceVersion: the first of a cluster's store is higher."""
 
 
 class ClusterError(Exception):
@@ -72,7 +77,8 @@ class Cluster(Protocol):
     async def apply(self, body: Body) -> Body:
         """Server-side apply with the operator's field manager, forced. Returns the stored object.
 
-        metadata.uid in the body is a precondition (Conflict).
+        metadata.uid and metadata.resourceVersion in the body are preconditions (Conflict). With the version ABSENT
+        nothing may stand under that name.
         """
 
     async def delete(self, ref: ObjectRef) -> None:

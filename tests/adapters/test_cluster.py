@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pilotfish.core.objects import ref_of
-from pilotfish.ports import Conflict, Invalid, NotFound, ObjectRef
+from pilotfish.ports import ABSENT, Conflict, Invalid, NotFound, ObjectRef
 from support.kube import make_object
 
 
@@ -59,6 +59,28 @@ async def test_apply_with_a_uid_does_not_create(cluster, namespace):
     with pytest.raises(Conflict):
         await cluster.apply(make_config_map(namespace, uid="11111111-0000-0000-0000-000000000000"))
     assert await list_config_maps(cluster, namespace, l="1") == ()
+
+
+async def test_apply_with_the_version_absent_creates_and_nothing_else(cluster, namespace):
+    new = make_config_map(namespace, resourceVersion=ABSENT)
+    stored = await cluster.apply(new)
+    assert stored["data"] == {"a": "1"}
+    with pytest.raises(Conflict):
+        await cluster.apply(new)
+    with pytest.raises(Conflict):
+        await cluster.apply(make_config_map(namespace, data={"a": "2"}, resourceVersion=ABSENT))
+    assert (await cluster.get(ref_of(stored)))["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
+    # It is the same manager's as any other apply: what a later one no longer names goes.
+    changed = await cluster.apply(make_config_map(namespace, data={"b": "2"}))
+    assert changed["data"] == {"b": "2"}
+
+
+async def test_apply_takes_the_resource_version_as_a_precondition(cluster, namespace):
+    first = await cluster.apply(make_config_map(namespace))
+    version = first["metadata"]["resourceVersion"]
+    await cluster.apply(make_config_map(namespace, data={"a": "2"}, resourceVersion=version))
+    with pytest.raises(Conflict):
+        await cluster.apply(make_config_map(namespace, data={"a": "3"}, resourceVersion=version))
 
 
 async def test_list_picks_by_label_sorts_by_name_and_names_the_kind(cluster, namespace):

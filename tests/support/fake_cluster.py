@@ -59,7 +59,7 @@ class FakeCluster:
     """Hears `ADDED`, `MODIFIED` or `DELETED` with the object of every change, by whomever."""
     _objects: dict[Key, dict[str, Any]] = field(default_factory=dict)
     _applied: dict[tuple[Key, str], dict[str, Any]] = field(default_factory=dict)
-    _versions: Any = field(default_factory=lambda: itertools.count(1))
+    _versions: Any = field(default_factory=lambda: itertools.count(2))
     _uids: Any = field(default_factory=lambda: itertools.count(1))
 
     # ports.Cluster
@@ -109,12 +109,15 @@ class FakeCluster:
         wanted = _copy(dict(body))
         wanted.pop("status", None)
         uid = wanted["metadata"].pop("uid", None)
+        version = wanted["metadata"].get("resourceVersion")
         for server_field in ("resourceVersion", "generation", "creationTimestamp", "managedFields"):
             wanted["metadata"].pop(server_field, None)
         key = _key(wanted)
         found = self._objects.get(key)
         if uid is not None and (found is None or found["metadata"]["uid"] != uid):
             raise Conflict(f"{key[0]} {key[2]} is not the object with uid {uid}")
+        if version is not None and found is not None and version != found["metadata"]["resourceVersion"]:
+            raise Conflict(f"{key[0]} {key[2]} is not at version {version}")
         before = self._applied.get((key, manager), {})
         merged = _merge(_without(_copy(found) if found is not None else {}, before, wanted), wanted)
         if found is not None:

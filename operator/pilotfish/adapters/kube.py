@@ -6,7 +6,9 @@ next one. Must not decide anything about a ModelDeployment.
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,6 +23,10 @@ from pilotfish.names import FIELD_MANAGER
 from pilotfish.ports import Body, ClusterError, Conflict, Forbidden, Invalid, NotFound, ObjectRef
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
+WATCH_SECONDS = 300
+"""After so long the server ends a stream, and the next one begins where it ended."""
+WATCH_SILENCE = 70
+"""Seconds without a word after which a stream counts as broken: the server sends a bookmark every minute."""
 CHUNK = 500
 MESSAGE_LIMIT = 500
 
@@ -28,6 +34,8 @@ _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON = "application/json"
 _MANAGED = {"fieldManager": FIELD_MANAGER}
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=WATCH_SILENCE)
+_ERROR = 400
 _ERRORS: Mapping[int, type[ClusterError]] = {
     400: Invalid,
     403: Forbidden,
@@ -51,7 +59,23 @@ def _uncounted(_verb: str, _kind: str, _code: str) -> None:
 
 
 class Gone(ClusterError):
-    """The list's continue token is too old."""
+    """A continue token or the version to watch from is too old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A complete list as of one version."""
+
+    bodies: tuple[Body, ...]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """type: ADDED, MODIFIED, DELETED or BOOKMARK; the last one's body has nothing but a version."""
+
+    type: str
+    body: Body
 
 
 class KubeCluster:
@@ -79,17 +103,56 @@ class KubeCluster:
         self, *, api_version: str, kind: str, namespace: str | None, labels: Mapping[str, str]
     ) -> tuple[Body, ...]:
         """All objects of a kind with these labels, sorted by namespace and name. namespace None: all namespaces."""
+        listed = await self.list_at(api_version=api_version, kind=kind, namespace=namespace, labels=labels)
+        return tuple(sorted(listed.bodies, key=_namespace_and_name))
+
+    async def list_at(self, *, api_version: str, kind: str, namespace: str | None, labels: Mapping[str, str]) -> Listed:
+        """The same in any order, with the version from which a watch goes on."""
         path = path_of(api_version=api_version, kind=kind, namespace=namespace)
-        selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
         try:
-            items = await self._pages(kind, path, selector, limit=CHUNK)
+            items, version = await self._pages(kind, path, _selector(labels), limit=CHUNK)
         except Gone:
-            items = await self._pages(kind, path, selector, limit=0)
-        bodies = [{**item, "apiVersion": api_version, "kind": kind} for item in items]
-        return tuple(sorted(bodies, key=_namespace_and_name))
+            items, version = await self._pages(kind, path, _selector(labels), limit=0)
+        bodies = ({**item, "apiVersion": api_version, "kind": kind} for item in items)
+        return Listed(bodies=tuple(bodies), version=version)
+
+    async def watch(
+        self, *, api_version: str, kind: str, namespace: str | None, labels: Mapping[str, str], version: str
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """What happens after that version, until the server ends the stream. Bookmarks are among it.
+
+        Raises Gone when the version is too old, ClusterError when nothing comes for WATCH_SILENCE seconds.
+        """
+        path = path_of(api_version=api_version, kind=kind, namespace=namespace)
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+            "labelSelector": _selector(labels),
+        }
+        code = "error"
+        try:
+            response = await self._open(
+                "GET", path, query=query, headers={"Accept": _JSON}, timeout=_WATCH_TIMEOUT, body=None
+            )
+            code = str(response.status)
+            with closing(response.response) as stream:
+                if response.status >= 300:  # noqa: PLR2004 - the boundary of success in HTTP
+                    _answer(response.status, await response.read(), response.headers)
+                async for line in stream.content:
+                    yield _event(line)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise ClusterError(f"the stream of {kind}s broke: {type(error).__name__}: {error}") from error
+        finally:
+            self._on_request("WATCH", kind, code)
 
     async def apply(self, body: Body) -> Body:
-        """Server-side apply with the operator's field manager, forced; metadata.uid is a precondition (Conflict)."""
+        """Server-side apply with the operator's field manager, forced; uid and resourceVersion are preconditions.
+
+        An apply that creates does not look at a resourceVersion, one that changes does: so the version ABSENT lets it
+        create and nothing else, in one request and without a race.
+        """
         query = {**_MANAGED, "force": "true"}
         path = _path(ref_of(body))
         return await self._request("PATCH", body["kind"], path, query=query, body=body, content_type=_APPLY)
@@ -135,16 +198,17 @@ class KubeCluster:
                 patch = {"series": series}
                 await self._request("PATCH", ref.kind, _path(ref), query=_MANAGED, body=patch, content_type=_MERGE)
 
-    async def _pages(self, kind: str, path: str, selector: str, *, limit: int) -> Bodies:
+    async def _pages(self, kind: str, path: str, selector: str, *, limit: int) -> tuple[Bodies, str]:
         items: Bodies = []
         token = ""
         while True:
             query = {"labelSelector": selector, "limit": str(limit) if limit else "", "continue": token}
             page = await self._request("GET", kind, path, query={key: value for key, value in query.items() if value})
             items += page.get("items") or []
-            token = (page.get("metadata") or {}).get("continue") or ""
+            metadata = page.get("metadata") or {}
+            token = metadata.get("continue") or ""
             if not token:
-                return items
+                return items, str(metadata.get("resourceVersion") or "")
 
     async def create(self, body: Body, *, manager: str) -> Body:
         """Create an object in the name of a person; Conflict when there is one of that name."""
@@ -186,21 +250,11 @@ class KubeCluster:
         content_type: str = _JSON,
         accept: str = "*/*",
     ) -> tuple[int, bytes, Mapping[str, str]]:
-        configuration = self._client.configuration
-        headers = {"Accept": accept, "Content-Type": content_type, **self._client.default_headers}
+        headers = {"Accept": accept, "Content-Type": content_type}
         code = "error"
         try:
-            authorization = await authorization_of(configuration)
-            if authorization is not None:
-                headers["Authorization"] = authorization
             sent = self._clock.monotonic()
-            response = await self._client.rest_client.request(
-                verb,
-                configuration.host + path + (f"?{urlencode(query)}" if query else ""),
-                headers=headers,
-                body=body,
-                _request_timeout=REQUEST_TIMEOUT,
-            )
+            response = await self._open(verb, path, query=query, headers=headers, timeout=REQUEST_TIMEOUT, body=body)
             text = await response.read()
             code = str(response.status)
             if response.status < 400:  # noqa: PLR2004 - an error may come from whoever stands in between
@@ -210,6 +264,43 @@ class KubeCluster:
         finally:
             self._on_request(verb, kind, code)
         return response.status, text, response.headers
+
+    async def _open(
+        self,
+        verb: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - of the connection, for aiohttp
+        body: Body | None,
+    ) -> Any:
+        """The answer, its body unread."""
+        configuration = self._client.configuration
+        headers = {**headers, **self._client.default_headers}
+        authorization = await authorization_of(configuration)
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        return await self._client.rest_client.request(
+            verb,
+            configuration.host + path + (f"?{urlencode(query)}" if query else ""),
+            headers=headers,
+            body=body,
+            _request_timeout=timeout,
+        )
+
+
+def _selector(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def _event(line: bytes) -> WatchEvent:
+    """One line of a stream. An error in it raises by its class, as a bad answer would."""
+    told = json.loads(line)
+    body = told["object"]
+    if told["type"] == "ERROR":
+        _answer(max(int(body.get("code") or 0), _ERROR), json.dumps(body).encode(), {})
+    return WatchEvent(type=told["type"], body=body)
 
 
 def _answer(status: int, text: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
