@@ -21,6 +21,9 @@ _DURATION = r"([0-9]+(\.[0-9]+)?(ms|s|m|h))+"
 _QUANTITY = r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?"
 _FRACTION = r"[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?"
 _NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+DURATION_PATTERN, QUANTITY_PATTERN, FRACTION_PATTERN = f"^{_DURATION}$", f"^{_QUANTITY}$", f"^{_FRACTION}$"
+"""By these patterns a field of a schema is known as an amount that can be said in several ways."""
+
 _UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -40,13 +43,13 @@ IS_DNS_NAME = full_match(
     _NAME, "write the name of an object in the same namespace: lower-case letters, digits, '-' and '.', no '/'"
 )
 
-Duration = Annotated[str, Field(pattern=f"^{_DURATION}$", max_length=32, json_schema_extra=marked(IS_DURATION))]
+Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32, json_schema_extra=marked(IS_DURATION))]
 """A length of time as Kubernetes writes it: `500ms`, `15s`, `2m`, `1h30m`."""
 
 Quantity = Annotated[
     str,
     Field(
-        pattern=f"^{_QUANTITY}$",
+        pattern=QUANTITY_PATTERN,
         max_length=32,
         json_schema_extra=marked(
             full_match(_QUANTITY, "write a quantity such as 500m, 2 or 4Gi", int_or_string=True),
@@ -67,11 +70,11 @@ _IS_SHARE = Rule(
 
 # Strings only: up to Kubernetes 1.33 every rule on an integer-or-string is priced as the longest request, and a CRD may
 # spend that price on a handful of fields. Quantities are worth it.
-Fraction = Annotated[str, Field(pattern=f"^{_FRACTION}$", max_length=32, json_schema_extra=marked(_IS_FRACTION))]
+Fraction = Annotated[str, Field(pattern=FRACTION_PATTERN, max_length=32, json_schema_extra=marked(_IS_FRACTION))]
 """A non-negative decimal number, written as a string because floats do not survive every client."""
 
 Share = Annotated[
-    str, Field(pattern=f"^{_FRACTION}$", max_length=32, json_schema_extra=marked(_IS_FRACTION, _IS_SHARE))
+    str, Field(pattern=FRACTION_PATTERN, max_length=32, json_schema_extra=marked(_IS_FRACTION, _IS_SHARE))
 ]
 """A Fraction from 0 to 1."""
 
@@ -82,7 +85,7 @@ _IS_ABOVE_ZERO = Rule(
 )
 
 PositiveFraction = Annotated[
-    str, Field(pattern=f"^{_FRACTION}$", max_length=32, json_schema_extra=marked(_IS_FRACTION, _IS_ABOVE_ZERO))
+    str, Field(pattern=FRACTION_PATTERN, max_length=32, json_schema_extra=marked(_IS_FRACTION, _IS_ABOVE_ZERO))
 ]
 """A Fraction above 0."""
 

@@ -15,6 +15,7 @@ from pilotfish.core.observed import Observed
 from pilotfish.core.pin import effective_spec
 from pilotfish.core.rollout.actions import Orders, Situation, read_orders
 from pilotfish.core.rollout.state import resumed
+from pilotfish.core.spelling import in_known_words
 from pilotfish.resources.meta import Owner
 from pilotfish.resources.policy import Policy
 from pilotfish.resources.revision import RevisionRecord, read_record
@@ -100,7 +101,7 @@ def make_scope(observed: Observed, spec: ModelDeploymentSpec, policy: Policy, no
     status = read_status(observed)
     records = read_records(observed)
     stable = find_stable(observed, status, records)
-    spec = effective_spec(spec, status, records, stable)
+    spec = in_known_words(effective_spec(spec, status, records, stable), records.values())
     asked = names.revision_hash(spec)
     orders = read_orders(
         spec.rollout.action,

@@ -18,7 +18,8 @@ from pilotfish.core.objects import Body, is_deleting, label_of
 from pilotfish.core.observed import Observed
 from pilotfish.core.pin import effective_spec
 from pilotfish.core.rollout.state import TAKES_REQUESTS
-from pilotfish.core.scope import read_status
+from pilotfish.core.scope import read_records, read_status
+from pilotfish.core.spelling import in_known_words
 
 NEEDING_ROOM = frozenset({None, RolloutStage.STARTING, RolloutStage.STEPPING, RolloutStage.PROMOTING})
 
@@ -82,6 +83,8 @@ def wanted_measurements(observed: Observed) -> Wanted:
     spec = effective_spec(spec, status, {}, None)
     rollout = status.rollout or RolloutStatus()
     room = _room(spec, status, rollout)
+    if room is not None and rollout.stage is None:  # What looks new may be what serves, in other words.
+        room = _room(in_known_words(spec, read_records(observed).values()), status, rollout)
     if rollout.stage not in TAKES_REQUESTS or rollout.revision is None:
         return Wanted(room=room, tolerations=_tolerations(observed) if room else ())
     stable = status.stable_revision.hash if status.stable_revision else None
