@@ -159,6 +159,11 @@ def traffic_service(name: str) -> str:
     return stem(name)
 
 
+def network_policy(name: str) -> str:
+    """Who may connect to the Triton pods of all revisions."""
+    return stem(name)
+
+
 def stem(name: str) -> str:
     """The name, cut and hashed when a child's name or a label value made from it would get too long."""
     if len(name) <= _STEM_LIMIT:

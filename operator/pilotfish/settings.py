@@ -5,13 +5,15 @@ Builds the `Policy` that plan() gets, so nothing below ever asks for a setting.
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pilotfish.core import Compute, Images, Policy
+from pilotfish.resources.network_policy import NAMESPACE_NAME
+from pilotfish.resources.policy import Neighbours
 from pilotfish.resources.triton_flags import parse_triton_version
 
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:26.07-py3"
@@ -19,6 +21,20 @@ TRITON_VERSION = "2.71.0"
 
 Words = Annotated[tuple[str, ...], NoDecode]
 """Written with commas: `a,b`."""
+
+
+_PEER_KEYS = {"ipBlock", "namespaceSelector", "podSelector"}
+
+
+def _check_peer(peer: dict[str, Any]) -> dict[str, Any]:
+    if not peer or not set(peer) <= _PEER_KEYS:
+        raise ValueError(f"a peer of a NetworkPolicy has {', '.join(sorted(_PEER_KEYS))}, and at least one of them")
+    return peer
+
+
+Peer = Annotated[dict[str, Any], AfterValidator(_check_peer)]
+"""Written as in a NetworkPolicy."""
+_MONITORING: dict[str, Any] = {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "monitoring"}}}
 
 
 class OperatorSettings(BaseSettings):
@@ -95,12 +111,18 @@ class OperatorSettings(BaseSettings):
     """Seconds that a leaving pod goes on serving."""
     shared_memory: str = "256Mi"
     """Largest /dev/shm of a Triton pod."""
+    pod_labels: Words = ("app.kubernetes.io/name=pilotfish", "app.kubernetes.io/instance=pilotfish")
+    """`key=value` of the operator's own pods: they read the metrics of pods that a NetworkPolicy guards."""
+    metrics_from: tuple[Peer, ...] = (_MONITORING,)
+    """Who else may read them: peers of a NetworkPolicy as JSON. Prometheus."""
+    gateways_from: tuple[Peer, ...] = ()
+    """Pods of gateways that stand elsewhere than the Gateway: peers of a NetworkPolicy as JSON."""
     gateway_api: bool = False
     """Split traffic by routes of the Gateway API where a ModelDeployment names a gateway; needs rights on routes."""
     docs_url: str = ""
     """Page of the reasons; failures link to it."""
 
-    @field_validator("watch_namespaces", "image_pull_secrets", mode="before")
+    @field_validator("watch_namespaces", "image_pull_secrets", "pod_labels", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
@@ -109,6 +131,13 @@ class OperatorSettings(BaseSettings):
     @classmethod
     def _none_when_empty(cls, value: object) -> object:
         return value or None
+
+    @field_validator("pod_labels")
+    @classmethod
+    def _are_labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(key and equals for key, equals, _ in (word.partition("=") for word in value)):
+            raise ValueError("write labels such as app.kubernetes.io/name=pilotfish, with commas between them")
+        return value
 
     @field_validator("triton_version")
     @classmethod
@@ -155,4 +184,12 @@ class OperatorSettings(BaseSettings):
             shared_memory=self.shared_memory,
             docs_url=self.docs_url,
             gateway_api=self.gateway_api,
+            neighbours=Neighbours(
+                operator={
+                    "namespaceSelector": {"matchLabels": {NAMESPACE_NAME: self.namespace}},
+                    "podSelector": {"matchLabels": dict(word.split("=", 1) for word in self.pod_labels)},
+                },
+                metrics=self.metrics_from,
+                gateways=self.gateways_from,
+            ),
         )

@@ -29,6 +29,7 @@ KINDS = (
     ("apps/v1", "Deployment"),
     ("batch/v1", "Job"),
     ("policy/v1", "PodDisruptionBudget"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
 )
 NEXT = {"model": {"uri": "s3://models/digits/v2/"}}
 

@@ -10,7 +10,8 @@ from testbed.kubectl import Kubectl, wait_for
 from pilotfish.api.base import API_VERSION, KIND
 
 CHILD_KINDS = (
-    "jobs,pods,deployments,services,configmaps,controllerrevisions,persistentvolumeclaims,poddisruptionbudgets"
+    "jobs,pods,deployments,services,configmaps,controllerrevisions,persistentvolumeclaims,poddisruptionbudgets,"
+    "networkpolicies"
 )
 
 

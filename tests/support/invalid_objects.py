@@ -447,7 +447,11 @@ COMING = (
         "set query with type Prometheus",
         {"serving.autoscaling": {"maxReplicas": 2, "metrics": [{"type": "Prometheus", "target": "5"}]}},
     ),
-    Invalid("a namespace with a slash", "no '/'", {"serving.access": {"mode": "Internal", "fromNamespaces": ["a/b"]}}),
+    Invalid(
+        "a namespace with a slash",
+        "write the name of a namespace",
+        {"serving.access": {"mode": "Internal", "fromNamespaces": ["a/b"]}},
+    ),
     Invalid("a gateway for both without hosts", "give gRPC hosts that HTTP does not have", _gateway(grpc={})),
     Invalid(
         "gRPC under the host of HTTP",
@@ -467,6 +471,16 @@ COMING = (
     Invalid("a TorchServe archive as data", "run code when opened", {"model.format": "TorchServeArchive"}),
     Invalid("code in a file as data", "set trust: Executable to run", {"model.architecture.file": "model.py#build"}),
     Invalid("an export twice", "name each export once", {"optimization.exports": ["TFLite", "TFLite"]}),
+    Invalid(
+        "access for a gateway that is not there",
+        "set serving.gateway, whose pods alone may connect",
+        {"serving.access": {"mode": "Gateway"}},
+    ),
+    Invalid(
+        "namespaces beside open access",
+        "remove fromNamespaces, or write mode: Internal",
+        {"serving.access": {"mode": "Open", "fromNamespaces": ["shop"]}},
+    ),
     Invalid(
         "a namespace twice",
         "name each namespace once",
@@ -568,7 +582,7 @@ NOT_AVAILABLE = (
     _refused("storage.oci", {"repository": "host/models"}),
     _refused("serving.autoscaling", {"maxReplicas": 4}),
     _refused("serving.predict", {"labels": ["cat"]}),
-    _refused("serving.access", {"mode": "Internal"}),
+    _refused("serving.access.tls", {"secretName": "digits-tls"}),
     _refused("serving.placement", {"profile": "a100"}),
     _refused("rollout.verification.tolerance.metric", "Accuracy"),
     _refused("rollout.verification.tolerance.maxMetricDrop", "0.01"),

@@ -120,6 +120,12 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
         "a gateway for both, by listener",
         {"serving.gateway": {"name": "public", "sectionName": "web", "grpc": {"sectionName": "rpc"}}},
     ),
+    ("open access", {"serving.access": {"mode": "Open"}}),
+    ("access for two more namespaces", {"serving.access": {"fromNamespaces": ["shop", "web"]}}),
+    (
+        "access for a gateway alone",
+        {"serving.gateway": {"name": "public"}, "serving.protocols": ["HTTP"], "serving.access": {"mode": "Gateway"}},
+    ),
     ("no pods", {"serving.replicas": 0, "serving.minAvailable": 0}),
     ("empty blocks", {"optimization": None, "serving.batching": None, "serving.replicas": None, "model.refresh": None}),
     ("arguments that are null", {"model.architecture": {"factory": "timm.create_model", "arguments": {"act": None}}}),

@@ -23,6 +23,7 @@ PLURALS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("events.k8s.io/v1", "Event"): "events",
         ("gateway.networking.k8s.io/v1", "GRPCRoute"): "grpcroutes",
         ("gateway.networking.k8s.io/v1", "HTTPRoute"): "httproutes",
+        ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
         ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
     }
 )

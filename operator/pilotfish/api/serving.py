@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from pilotfish.api.base import IS_DNS_NAME, ApiModel, Duration, Fraction, SecretName, between
+from pilotfish.api.access import ACCESS_RULES, Access
+from pilotfish.api.base import IS_DNS_NAME, ApiModel, Duration, Fraction, between
 from pilotfish.api.markers import DocumentedEnum, Rule, distinct, full_match, marked
 from pilotfish.api.optimization import ComputeResources
 from pilotfish.api.storage import AccessMode, Bucket, OciRepository, StorageKind, StorageSpec
@@ -68,36 +69,6 @@ class Protocol(DocumentedEnum):
 
     GRPC = "GRPC", "port 8001"
     HTTP = "HTTP", "port 8000"
-
-
-class AccessKind(DocumentedEnum):
-    """Who may send requests."""
-
-    INTERNAL = "Internal", "pods of the same namespace and of those in fromNamespaces"
-    GATEWAY = "Gateway", "the gateway of serving.gateway alone"
-    OPEN = "Open", "everybody who reaches the Service; no NetworkPolicy is made"
-
-
-class Tls(ApiModel):
-    """Encryption of the ways in."""
-
-    secret_name: SecretName
-    """Secret of type kubernetes.io/tls in the same namespace. Example: `digits-tls`."""
-    client_ca: SecretName | None = Field(default=None, alias="clientCA")
-    """Secret with ca.crt; clients must show a certificate that it signed. Example: `clients-ca`."""
-
-
-class Access(ApiModel):
-    """Who may send requests."""
-
-    mode: AccessKind = AccessKind.OPEN
-    """Who may send requests."""
-    from_namespaces: tuple[
-        Annotated[str, Field(min_length=1, max_length=63, json_schema_extra=marked(IS_DNS_NAME))], ...
-    ] = Field(default=(), max_length=64, json_schema_extra=marked(distinct("name each namespace once")))
-    """Namespaces that may connect as well. Example: `[shop]`."""
-    tls: Tls | None = None
-    """Encryption. Example: `{secretName: digits-tls}`."""
 
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -267,6 +238,7 @@ class ServingSpec(ApiModel):
                 ),
                 field_path=".gateway",
             ),
+            *ACCESS_RULES,
         )
     )
 
@@ -293,8 +265,8 @@ class ServingSpec(ApiModel):
     """Ways in that the Service offers."""
     predict: Predict | None = Field(default=None, json_schema_extra=marked(unavailable=True))
     """A plain-JSON endpoint. Example: `{labels: [cat, dog]}`."""
-    access: Access | None = Field(default=None, json_schema_extra=marked(unavailable=True))
-    """Who may send requests. Example: `{mode: Internal}`."""
+    access: Access = Access()
+    """Who may send requests. Example: `{mode: Internal, fromNamespaces: [shop]}`."""
     gateway: Gateway | None = None
     """Gateway API routes. Example: `{name: public, hostnames: [a.org], grpc: {hostnames: [grpc.a.org]}}`."""
     placement: Placement | None = Field(default=None, json_schema_extra=marked(unavailable=True))

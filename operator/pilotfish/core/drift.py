@@ -17,16 +17,18 @@ from pilotfish.resources.units import parse_quantity
 _MERGE_KEYS = ("mountPath", "uid", "topologyKey", "name")
 
 
-def apply_if_needed(observed: Observed, body: Body, *, exact: bool = False) -> Apply | None:
+def apply_if_needed(observed: Observed, body: Body, *, exact: bool = False, whole: bool = False) -> Apply | None:
     """The Apply that makes the object as wanted; None when it is so, or when it is on its way out.
 
-    With `exact` the lists that it names hold nothing else.
+    With `exact` the lists that it names hold nothing else. With `whole` the fields of its spec that it names are equal.
     """
     wanted = _stamped(body)
     found = observed.child(body["kind"], name_of(body))
     if found is None:
         return Apply(body=wanted)
-    if is_deleting(found) or _is_current(found, wanted, exact=exact):
+    if is_deleting(found):
+        return None
+    if _is_current(found, wanted, exact=exact) and not (whole and _differs(found.get("spec"), wanted["spec"])):
         return None
     return Apply(body=wanted, uid=found["metadata"]["uid"])
 
@@ -63,6 +65,11 @@ def _is_current(found: Body, wanted: Body, *, exact: bool) -> bool:
     applied = annotation_of(found, names.APPLIED_HASH)
     same = holds(found, wanted) and (not exact or holds(found.get("spec"), wanted.get("spec"), exact=True))
     return applied == annotation_of(wanted, names.APPLIED_HASH) and same
+
+
+def _differs(found: Any, wanted: Mapping[str, Any]) -> bool:
+    """Where every word more means something: an empty selector matches all."""
+    return not isinstance(found, Mapping) or any(found.get(key) != value for key, value in wanted.items())
 
 
 def _list_holds(found: Sequence[Any], wanted: Sequence[Any], *, exact: bool) -> bool:

@@ -23,6 +23,7 @@ CHILD_KINDS: tuple[tuple[str, str], ...] = (
     ("v1", "ConfigMap"),
     ("v1", "PersistentVolumeClaim"),
     ("policy/v1", "PodDisruptionBudget"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
 )
 """(apiVersion, kind) of what the operator makes and therefore watches, by the label `pilotfish.dev/name`."""
 

@@ -8,6 +8,7 @@ from pilotfish.api.rollout_status import RolloutStatus
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.api.status import HistoryEntry
 from pilotfish.core import history
+from pilotfish.core.access import keep_access, unwanted_access
 from pilotfish.core.artifact import job_in_use
 from pilotfish.core.conditions import View
 from pilotfish.core.invalid import plan_for_invalid_spec
@@ -37,6 +38,7 @@ _GOING = (
     "Deployment",
     "Job",
     "PodDisruptionBudget",
+    "NetworkPolicy",
     "HTTPRoute",
     "GRPCRoute",
     "Service",
@@ -105,9 +107,16 @@ def decide(scope: Scope, rollout: Rollout) -> Decision:
         rollout=rollout.state,
         layout=layout,
         stable=stable,
-        applies=_owned(scope, (*progress.applies, *_upkeep(scope, layout, held, stable))),
+        # Before any pod that it protects.
+        applies=_owned(scope, (*keep_access(scope), *progress.applies, *_upkeep(scope, layout, held, stable))),
         deletes=_unique(
-            (*progress.deletes, *over.deletes, *unwanted_traffic(scope, held), *unwanted_shadow(scope, rollout.state))
+            (
+                *progress.deletes,
+                *over.deletes,
+                *unwanted_traffic(scope, held),
+                *unwanted_access(scope),
+                *unwanted_shadow(scope, rollout.state),
+            )
         ),
         history=past,
         wake=sooner(progress.wake, over.wake, stays),

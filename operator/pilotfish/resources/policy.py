@@ -1,7 +1,9 @@
 """What the operator's settings decide about the objects it makes. A plain value: `settings.py` builds it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,18 @@ class Compute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """Who beside clients connects to Triton pods, as peers of a NetworkPolicy. The kubelet always may."""
+
+    operator: Mapping[str, Any] | None = None
+    """The operator's own pods; None where it runs outside the cluster."""
+    metrics: tuple[Mapping[str, Any], ...] = ()
+    """Who else reads metrics: Prometheus."""
+    gateways: tuple[Mapping[str, Any], ...] = ()
+    """Pods of gateways that stand elsewhere than the Gateway that they serve."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """Everything that plan() needs and the user's object does not say."""
 
@@ -53,3 +67,4 @@ class Policy:
     """Page of the reasons; a failure's message ends with a link to it when set."""
     gateway_api: bool = False
     """Whether HTTPRoutes and GRPCRoutes are listed, watched and made."""
+    neighbours: Neighbours = field(default_factory=Neighbours)

@@ -44,6 +44,7 @@ def foreign(kind, name):
         ("Deployment", f"digits-{NEW}"),
         ("Service", "digits"),
         ("PodDisruptionBudget", "digits"),
+        ("NetworkPolicy", "digits"),
     ],
 )
 def test_somebody_elses_object_under_a_needed_name_blocks(kind, name):

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pilotfish import names
 from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout_status import RolloutStage
+from pilotfish.core.access import access_names
 from pilotfish.core.artifact import advance_artifact
 from pilotfish.core.failures import parse_time
 from pilotfish.core.progress import Progress, Stage
@@ -136,6 +137,7 @@ def find_foreign(scope: Scope) -> Progress | None:
         *((kind, revision) for kind in ("ControllerRevision", "ConfigMap", "Service", "Deployment")),
         ("Service", names.traffic_service(name)),
         ("PodDisruptionBudget", names.traffic_service(name)),
+        *access_names(scope),
         *route_names(scope),
     }
     for ref in scope.observed.foreign:
