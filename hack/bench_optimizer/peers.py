@@ -3,6 +3,8 @@
 Runs as a worker process of the benchmark (`python -m bench_optimizer.peers`), one peer each: `build` is not timed.
 """
 
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,24 @@ def openvino_int8(subject: Subject, folder: Path) -> Call:
     return _openvino_call(subject, model, "f32")
 
 
+def olive(subject: Subject, folder: Path) -> Call:
+    """Olive's search over its two INT8 quantizers, run in the Python that hack/olive makes.
+
+    Raises:
+        RuntimeError: Olive failed; its last line says why.
+    """
+    samples = folder / "samples.npz"
+    np.savez(samples, **{name: array[:CALIBRATION] for name, array in subject.inputs.items()})
+    here = Path(__file__).resolve()
+    python = subprocess.run([here.parents[1] / "olive"], capture_output=True, text=True, check=True).stdout.strip()
+    recipe = [python, str(here.with_name("olive_recipe.py")), str(_export(subject, folder)), str(samples)]
+    offline = {"OLIVE_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "PATH": os.environ["PATH"], "HOME": str(folder)}
+    done = subprocess.run([*recipe, str(folder / "olive")], env=offline, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
+    return _ort_call(folder / "olive" / "model.onnx")
+
+
 PEERS: dict[str, Callable[[Subject, Path], Call]] = {
     "PyTorch eager": eager,
     "torch.compile": compiled,
@@ -127,6 +147,7 @@ PEERS: dict[str, Callable[[Subject, Path], Call]] = {
     "OpenVINO fp32": openvino_fp32,
     "OpenVINO bf16": openvino_bf16,
     "OpenVINO int8 (NNCF)": openvino_int8,
+    "Olive int8": olive,
 }
 
 
