@@ -569,7 +569,6 @@ def _refused_value(path: str, value: str, sentence: str, **more: Any) -> Invalid
 
 
 NOT_AVAILABLE = (
-    _refused("model.verification", {"publicKeySecret": "keys"}),
     *(
         Invalid(
             f"a teacher as {name}, not built yet",

@@ -76,6 +76,7 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
         "zeros instead of channels",
         {"optimization.prune": {"method": "Unstructured", "fineTune": {"data": {"uri": "s3://d/t.npz"}}}},
     ),
+    ("a signed source", {"model.verification": {"publicKeySecret": "team.keys"}}),
     ("a digest", {"model.digest": "sha256:" + "0a" * 32}),
     ("integers for quantities", {"serving.resources": {"cpu": 2, "memory": "4Gi"}, "storage.size": "20Gi"}),
     (

@@ -138,10 +138,12 @@ class Samples(ApiModel):
 
 
 class SourceVerification(ApiModel):
-    """Signature check of the source."""
+    """Signature check of the source, as OpenSSF model signing writes it: `model.sig` in a folder, `<file>.sig` beside a
+    single file."""
 
     public_key_secret: SecretName
-    """Secret with the public key, in the same namespace. Example: `model-signing`."""
+    """Secret with public keys in PEM (P-256, P-384 or P-521), in the same namespace; mounted into the fetch container
+    alone. A signature by any of them counts, so that a key can be replaced. Example: `model-signing`."""
 
 
 class Refresh(ApiModel):
@@ -187,8 +189,9 @@ class ModelSpec(ApiModel):
     samples: Samples | None = None
     """Recorded inputs: golden set, calibration and evaluation. Left out, those of a packed model are used, else
     seeded samples are made from the signature. Example: `{uri: "s3://models/digits/samples.npz"}`."""
-    verification: SourceVerification | None = Field(default=None, json_schema_extra=marked(unavailable=True))
-    """Signature check of the source. Example: `{publicKeySecret: model-signing}`."""
+    verification: SourceVerification | None = None
+    """Signature check of the source, before anything opens it: without a signature of every file by a trusted key
+    nothing is made of it. Example: `{publicKeySecret: model-signing}`."""
     refresh: Refresh | None = None
     """Look for new bytes at the same uri; other bytes are a new revision through the same gates. Not with digest.
     Example: `{interval: 1h}`."""

@@ -72,6 +72,7 @@ class Reason(StrEnum):
     SOURCE_FORBIDDEN = "SourceForbidden"
     SOURCE_UNREACHABLE = "SourceUnreachable"
     SOURCE_DIGEST_MISMATCH = "SourceDigestMismatch"
+    SOURCE_SIGNATURE_INVALID = "SourceSignatureInvalid"
     SOURCE_TRUNCATED = "SourceTruncated"
     SOURCE_TOO_LARGE = "SourceTooLarge"
     SOURCE_UNSUPPORTED = "SourceUnsupported"

@@ -56,6 +56,7 @@ class OptimizerReason(StrEnum):
     SOURCE_FORBIDDEN = "SourceForbidden"
     SOURCE_UNREACHABLE = "SourceUnreachable"
     SOURCE_DIGEST_MISMATCH = "SourceDigestMismatch"
+    SOURCE_SIGNATURE_INVALID = "SourceSignatureInvalid"
     SOURCE_TRUNCATED = "SourceTruncated"
     SOURCE_TOO_LARGE = "SourceTooLarge"
     SOURCE_UNSUPPORTED = "SourceUnsupported"
@@ -121,6 +122,9 @@ class SourceRecord(WireModel):
     digest: Digest
     format: str | None = None
     bytes: int
+    signed_by: Digest | None = Field(
+        default=None, description="Fingerprint of the key whose signature was verified; null: none was asked for."
+    )
 
 
 class FileRecord(WireModel):

@@ -104,6 +104,10 @@ def optimize(
         str | None,
         typer.Option(help="HOST:PORT of a Triton's gRPC API with explicit model control: tune serving settings there."),
     ] = None,
+    public_keys: Annotated[
+        Path | None,
+        typer.Option(help="Folder of public keys, in the place of the Secret of spec.model.verification."),
+    ] = None,
 ) -> None:
     """Fetch, optimize and prove the model of one ModelDeployment here, with the code that the Job runs."""
     try:
@@ -112,7 +116,7 @@ def optimize(
     except ImportError as error:
         fail(f"{error}; install the optimizer with pip install 'pilotfish[optimizer]' (and torch for PyTorch models)")
     try:
-        told = run_local(filename, out_folder, triton=triton)
+        told = run_local(filename, out_folder, triton=triton, public_keys=public_keys)
     except OptimizerError as error:
         fail(str(error))
     out.print(told.message, markup=False)

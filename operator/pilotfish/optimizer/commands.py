@@ -22,6 +22,7 @@ from pilotfish.api.job_input import (
     SHADOW_ENV,
     SOURCE_MOUNT,
     STORE_CREDENTIALS,
+    VERIFICATION,
     VERIFY_ENV,
     InstallInput,
     JobInput,
@@ -84,7 +85,7 @@ def run_fetch(mounts: Mounts) -> TerminationMessage:
         if digests is not None and (reused := desk.look(digests)) is not None:
             return _succeeded("the artifact is in the bucket: nothing to fetch", reused.source, reused=True)
     manifest = find_artifact(mounts.store, job.recipe_key)
-    if manifest is not None:
+    if manifest is not None and _is_trusted(job, manifest.source, mounts):
         return _succeeded("the artifact of this recipe is in the store: nothing to fetch", manifest.source, reused=True)
     progress = Progress(fetch_stages(job.optimization))
     with progress.stage("fetch", job.model.uri):
@@ -95,11 +96,14 @@ def run_fetch(mounts: Mounts) -> TerminationMessage:
             places=Places(source=mounts.source, credentials=mounts.run / CREDENTIALS),
             progress=progress,
         )
+        fetched = _verified(job, fetched, mounts, progress)
     _write_note(mounts.work / SOURCE_NOTE, fetched)
     _fetch_beside(job, mounts, progress)
     if desk is not None and (reused := desk.look(_fetched_digests(mounts.work))) is not None:
-        return _succeeded("the bucket has an artifact of these bytes and this recipe", reused.source, reused=True)
-    return _succeeded(f"fetched {fetched.record.bytes} bytes, {fetched.record.digest}", fetched.record)
+        record = fetched.record.model_copy(update={"format": reused.source.format})
+        return _succeeded("the bucket has an artifact of these bytes and this recipe", record, reused=True)
+    signed = f", signed by {fetched.record.signed_by}" if fetched.record.signed_by else ""
+    return _succeeded(f"fetched {fetched.record.bytes} bytes, {fetched.record.digest}{signed}", fetched.record)
 
 
 def run_optimize(mounts: Mounts) -> TerminationMessage:
@@ -220,6 +224,34 @@ def _fetch_one(uri: str, *, store: Path, digest: str | None, places: "Places", p
     return fetch(
         lambda: open_remote(uri, places), uri=uri, store=store, digest=digest, limits=Limits(), progress=progress
     )
+
+
+def _verified(job: JobInput, fetched: "Fetched", mounts: Mounts, progress: "Progress") -> "Fetched":
+    """The source with the key that signed it, where a signature is asked for."""
+    from dataclasses import replace
+
+    if job.model.verification is None:
+        return fetched
+    from pilotfish.optimizer.open_remote import Places
+    from pilotfish.optimizer.source_signature import verify_source
+
+    def bring(uri: str) -> Path:
+        places = Places(source=mounts.source, credentials=mounts.run / CREDENTIALS)
+        return _fetch_one(
+            uri, store=mounts.work / "beside" / "sig", digest=None, places=places, progress=progress
+        ).entry
+
+    signed_by = verify_source(fetched, uri=job.model.uri, keys=mounts.run / VERIFICATION, bring=bring)
+    return replace(fetched, record=fetched.record.model_copy(update={"signed_by": signed_by}))
+
+
+def _is_trusted(job: JobInput, source: SourceRecord, mounts: Mounts) -> bool:
+    """Whether a finished artifact needs no other look at its source: no signature is asked for, or it had this one."""
+    if job.model.verification is None:
+        return True
+    from pilotfish.optimizer.source_signature import trusted_keys
+
+    return source.signed_by in {key.fingerprint for key in trusted_keys(mounts.run / VERIFICATION)}
 
 
 def _fetch_beside(job: JobInput, mounts: Mounts, progress: "Progress") -> None:

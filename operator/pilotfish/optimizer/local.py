@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,23 @@ from pilotfish.optimizer.open_remote import Places, open_remote
 from pilotfish.optimizer.pipeline import Run, optimize
 from pilotfish.optimizer.progress import Progress, fetch_stages, optimize_stages
 from pilotfish.optimizer.retraining import Lessons
+from pilotfish.optimizer.source_signature import verify_source
 from pilotfish.optimizer.tuning.at_hand import is_at_hand, triton_at_hand, with_tuning
 
 
 def run_local(
-    manifest: Path, out: Path, *, plan: BenchmarkPlan | None = None, triton: str | None = None
+    manifest: Path,
+    out: Path,
+    *,
+    plan: BenchmarkPlan | None = None,
+    triton: str | None = None,
+    public_keys: Path | None = None,
 ) -> TerminationMessage:
     """Fetch and optimize what a ModelDeployment manifest describes; the store is `out`.
 
     A relative `file:` uri is read from the manifest's folder. `triton` is host:port of the gRPC API of a Triton with
     explicit model control, for tuning; without it a `tritonserver` on PATH is started where tuning is asked for.
+    `public_keys` is a folder in the place of the Secret of spec.model.verification.
 
     Raises:
         OptimizerError: the run's own failure, InputInvalid when the manifest is none.
@@ -54,6 +62,14 @@ def run_local(
 
     source = bring("fetch", spec.model.uri, out, digest=spec.model.digest)
     with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder, ExitStack() as stack:
+        if spec.model.verification is not None:
+            signed_by = verify_source(
+                source,
+                uri=_resolve(spec.model.uri, manifest.parent),
+                keys=_keys(public_keys),
+                bring=lambda uri: bring("fetch", uri, Path(folder) / "signature").entry,
+            )
+            source = replace(source, record=source.record.model_copy(update={"signed_by": signed_by}))
         beside = {
             side.name: bring(side.name, side.uri, Path(folder) / side.name)
             for side in side_sources(spec.model, spec.optimization)
@@ -103,6 +119,15 @@ def _spec(document: dict[str, Any]) -> ModelDeploymentSpec:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise OptimizerError(Reason.INPUT_INVALID, f"spec.{where}: {first['msg']}") from error
+
+
+def _keys(folder: Path | None) -> Path:
+    if folder is None:
+        raise OptimizerError(
+            Reason.INPUT_INVALID,
+            "spec.model.verification names a Secret, which is not here; name a folder of public keys: --public-keys",
+        )
+    return folder
 
 
 def _resolve(uri: str, folder: Path) -> str:

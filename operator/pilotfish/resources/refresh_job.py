@@ -44,7 +44,7 @@ def make_refresh_job(
 def _pod(owner: Owner, model: ModelSpec, policy: Policy, storage: StorageSpec) -> dict[str, Any]:
     compute = policy.verify_compute
     told = RefreshInput(name=owner.name, uri=model.uri, bucket=bucket_place(owner, storage)).to_json()
-    volumes, mounts = source_volumes(model.model_copy(update={"samples": None}))
+    volumes, mounts = source_volumes(model.model_copy(update={"samples": None, "verification": None}))
     secret, secret_mounts = bucket_secret(storage)
     shared = [mount("store", STORE_MOUNT), mount("work", WORK_MOUNT), mount("tmp", SCRATCH_MOUNT)]
     return {

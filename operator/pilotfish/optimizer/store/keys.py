@@ -1,6 +1,6 @@
 """What names an artifact in a store that many share: all that decides what its bytes are, and nothing else. Pure.
 
-Not part of it: where bytes lie and which Secret opens them, the names of the object and its revision, deadlines.
+Not part of it: where bytes lie, which Secret opens them and who signed them, the names of the object and its revision, deadlines.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pilotfish.api.job_input import JobInput
 STORE_VERSION = 1
 """Part of every key: artifacts of another layout are not found."""
 _LENGTH = 40
-_WHERE = {"uri": True, "digest": True, "credentials": True, "refresh": True}
+_WHERE = {"uri": True, "digest": True, "credentials": True, "refresh": True, "verification": True}
 
 
 def artifact_key(job: JobInput, digests: Mapping[str, str]) -> str:

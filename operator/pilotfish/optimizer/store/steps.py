@@ -146,7 +146,8 @@ def open_desk(job: JobInput, *, credentials: Path, order: Path, work: Path) -> D
 
 def known_digests(job: JobInput) -> dict[str, str] | None:
     """Digests of all inputs, when they are known before anything is fetched: a pinned source and nothing else."""
-    others = job.model.samples is not None or '"uri"' in json.dumps(job.optimization.to_wire())
+    # A signature is of bytes that were seen: others may share the artifact, not the check.
+    others = job.model.samples is not None or job.model.verification is not None or '"uri"' in json.dumps(job.optimization.to_wire())
     if job.model.digest is None or others:
         return None
     return {"source": job.model.digest}
