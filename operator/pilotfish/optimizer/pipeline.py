@@ -40,6 +40,7 @@ from pilotfish.optimizer.report.traces import profile_run
 from pilotfish.optimizer.retraining import Lessons, Schooling, Trained, check_trainable, train
 from pilotfish.optimizer.retreat import retreat
 from pilotfish.optimizer.samples import check_samples, generate_samples, read_samples
+from pilotfish.optimizer.seal import Seal, seal
 from pilotfish.optimizer.select import select
 from pilotfish.optimizer.summary import make_message
 from pilotfish.optimizer.tensors import Array, sample_count
@@ -69,6 +70,7 @@ class Run:
 class _Prepared:
     """The original with its golden set and what it answers."""
 
+    seal: Seal
     found: Identified
     model: LoadedModel
     trained: Trained
@@ -112,6 +114,7 @@ def optimize(run: Run) -> TerminationMessage:
 def _prepare(run: Run) -> _Prepared:
     spec, threads = run.job.model, available_threads(run.job.serving.cpu_threads)
     with run.progress.stage("load", f"reading {run.source.entry.name}"):
+        sealed = seal(run.source)
         found = identify(run.source.entry, work=run.work)
         check_trainable(found, run.job)
         recorded = read_samples(run.samples) if run.samples else None
@@ -147,6 +150,7 @@ def _prepare(run: Run) -> _Prepared:
     sizes = tuple(b for b in run.job.optimization.batch_sizes if b <= max_batch) or (1,)
     max_batch = proven_batch(run.job, max_batch) if model.signature.batched else 1
     return _Prepared(
+        seal=sealed,
         found=found,
         model=model,
         trained=trained,
@@ -328,6 +332,7 @@ def _package(
         environment=report.environment,
         result=message,
     )
+    ready.seal.check()
     finish(packed, report=report, manifest=manifest, target=run.store / "artifacts" / job.recipe_key)
     shutil.rmtree(run.work / "candidates", ignore_errors=True)
     Checkpoints(run.store, job.recipe_key).discard()

@@ -18,6 +18,7 @@ from pilotfish.resources.meta import Owner, make_metadata
 from pilotfish.resources.pods import (
     compute_for,
     container,
+    json_env,
     mount,
     pod_basics,
     resources,
@@ -108,7 +109,7 @@ def _pod(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
 
 def _install(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
     uri = bucket_uri(intent.storage)
-    told = InstallInput(artifact=intent.artifact.path, digest=intent.artifact.digest, model=owner.name, bucket=uri)
+    order = InstallInput(artifact=intent.artifact.path, digest=intent.artifact.digest, model=owner.name, bucket=uri)
     store = [mount("store", STORE_MOUNT, read_only=True)] if uri is None else bucket_secret(intent.storage)[1]
     return container(
         INSTALL_CONTAINER,
@@ -117,7 +118,7 @@ def _install(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, A
         body={
             "command": ["pilotfish-job", "install"],
             "env": [
-                {"name": INSTALL_ENV, "value": told.to_json()},
+                json_env(INSTALL_ENV, order.to_json()),
                 {"name": "HOME", "value": "/tmp"},  # noqa: S108 — a mount in a pod
             ],
             "resources": resources(compute_for(intent.serving.resources, policy.serving_compute)),

@@ -14,7 +14,6 @@ from pilotfish.api.job_input import (
     RUN_MOUNT,
     SCRATCH_MOUNT,
     STORE_MOUNT,
-    VERIFICATION,
     WORK_MOUNT,
     JobInput,
     JobServing,
@@ -30,6 +29,7 @@ from pilotfish.resources.pods import (
     claim_volume,
     compute_for,
     container,
+    json_env,
     mount,
     pod_basics,
     resources,
@@ -143,7 +143,7 @@ def _pod(owner: Owner, intent: JobIntent, policy: Policy) -> dict[str, Any]:
     model, optimization = intent.spec.model, intent.spec.optimization
     compute = compute_for(optimization.resources, policy.optimizer_compute)
     gpus = optimization.gpus.count if optimization.gpus else 0
-    env = [{"name": JOB_ENV, "value": job_input(owner, intent, policy).to_json()}, *job_environment(compute)]
+    env = [json_env(JOB_ENV, job_input(owner, intent, policy).to_json()), *job_environment(compute)]
     shared = [mount("store", STORE_MOUNT), mount("work", WORK_MOUNT), mount("tmp", SCRATCH_MOUNT)]
     volumes, fetch_mounts = source_volumes(model, optimization)
     image = optimizer_image(model, policy.images, exports=optimization.exports)
@@ -221,7 +221,6 @@ def source_volumes(
     for name, secret in (
         (CREDENTIALS, model.credentials.secret_name if model.credentials else None),
         *((side.credentials, side.secret_name) for side in side_sources(model, said)),
-        (VERIFICATION, model.verification.public_key_secret if model.verification else None),
     ):
         if secret is not None:
             volumes.append(secret_volume(name, secret))

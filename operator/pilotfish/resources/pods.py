@@ -30,6 +30,11 @@ def thread_env(compute: Compute) -> list[dict[str, str]]:
     return [{"name": name, "value": threads} for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")]
 
 
+def json_env(name: str, text: str) -> dict[str, str]:
+    """JSON as a variable. A dollar sign of the user's is escaped: the kubelet expands `$(NAME)` and halves `$$`."""
+    return {"name": name, "value": text.replace("$", "\\u0024")}
+
+
 def pod_security() -> dict[str, Any]:
     """What Pod Security `restricted` asks of a pod."""
     return {

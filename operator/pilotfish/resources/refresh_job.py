@@ -9,7 +9,7 @@ from pilotfish.api.storage import StorageSpec
 from pilotfish.names import Component
 from pilotfish.resources.job import failure_policy, job_environment, source_volumes
 from pilotfish.resources.meta import Owner, make_metadata
-from pilotfish.resources.pods import container, mount, pod_basics, resources, scratch
+from pilotfish.resources.pods import container, json_env, mount, pod_basics, resources, scratch
 from pilotfish.resources.policy import Policy
 from pilotfish.resources.storage import bucket_place, bucket_secret, store_volume
 from pilotfish.resources.units import whole_seconds
@@ -43,7 +43,7 @@ def make_refresh_job(
 
 def _pod(owner: Owner, model: ModelSpec, policy: Policy, storage: StorageSpec) -> dict[str, Any]:
     compute = policy.verify_compute
-    told = RefreshInput(name=owner.name, uri=model.uri, bucket=bucket_place(owner, storage)).to_json()
+    order = RefreshInput(name=owner.name, uri=model.uri, bucket=bucket_place(owner, storage))
     volumes, mounts = source_volumes(model.model_copy(update={"samples": None, "verification": None}))
     secret, secret_mounts = bucket_secret(storage)
     shared = [mount("store", STORE_MOUNT), mount("work", WORK_MOUNT), mount("tmp", SCRATCH_MOUNT)]
@@ -57,7 +57,7 @@ def _pod(owner: Owner, model: ModelSpec, policy: Policy, storage: StorageSpec) -
                 images=policy.images,
                 body={
                     "command": ["pilotfish-job", "refresh"],
-                    "env": [{"name": REFRESH_ENV, "value": told}, *job_environment(compute)],
+                    "env": [json_env(REFRESH_ENV, order.to_json()), *job_environment(compute)],
                     "resources": resources(compute),
                 },
                 mounts=[*shared, *mounts, *secret_mounts],

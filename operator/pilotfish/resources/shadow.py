@@ -20,7 +20,7 @@ from pilotfish.api.tolerance import Tolerance
 from pilotfish.names import Component
 from pilotfish.resources.deployment import PORTS
 from pilotfish.resources.meta import Owner, make_metadata
-from pilotfish.resources.pods import container, mount, pod_basics, resources, scratch, thread_env
+from pilotfish.resources.pods import container, json_env, mount, pod_basics, resources, scratch, thread_env
 from pilotfish.resources.policy import Policy
 from pilotfish.resources.units import whole_seconds
 
@@ -88,7 +88,7 @@ def _pod(owner: Owner, intent: ShadowIntent, policy: Policy) -> dict[str, Any]:
     body = {
         "command": ["pilotfish-job", "shadow"],
         "env": [
-            {"name": SHADOW_ENV, "value": shadow_input(owner, intent).to_json()},
+            json_env(SHADOW_ENV, shadow_input(owner, intent).to_json()),
             {"name": "HOME", "value": SCRATCH_MOUNT},
             {"name": "TMPDIR", "value": SCRATCH_MOUNT},
             *thread_env(compute),

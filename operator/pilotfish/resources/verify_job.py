@@ -15,7 +15,7 @@ from pilotfish.names import Component
 from pilotfish.resources.deployment import PORTS
 from pilotfish.resources.job import failure_policy
 from pilotfish.resources.meta import Owner, make_metadata
-from pilotfish.resources.pods import container, mount, pod_basics, resources, scratch, thread_env
+from pilotfish.resources.pods import container, json_env, mount, pod_basics, resources, scratch, thread_env
 from pilotfish.resources.policy import Policy
 from pilotfish.resources.revision import RevisionRecord
 from pilotfish.resources.storage import bucket_secret, bucket_uri, store_volume
@@ -85,7 +85,7 @@ def _identity(told: VerifyInput, deployment_uid: str) -> str:
 def _pod(owner: Owner, intent: VerifyIntent, policy: Policy) -> dict[str, Any]:
     compute = policy.verify_compute
     env = [
-        {"name": VERIFY_ENV, "value": verify_input(owner, intent).to_json()},
+        json_env(VERIFY_ENV, verify_input(owner, intent).to_json()),
         {"name": "HOME", "value": SCRATCH_MOUNT},
         {"name": "TMPDIR", "value": SCRATCH_MOUNT},
         *thread_env(compute),
