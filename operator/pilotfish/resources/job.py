@@ -14,6 +14,7 @@ from pilotfish.api.job_input import (
     RUN_MOUNT,
     SCRATCH_MOUNT,
     STORE_MOUNT,
+    VERIFICATION,
     WORK_MOUNT,
     JobInput,
     JobServing,
@@ -220,6 +221,7 @@ def source_volumes(
         mounts.append(mount(name, path, read_only=True))
     for name, secret in (
         (CREDENTIALS, model.credentials.secret_name if model.credentials else None),
+        (VERIFICATION, model.verification.public_key_secret if model.verification else None),
         *((side.credentials, side.secret_name) for side in side_sources(model, said)),
     ):
         if secret is not None:
