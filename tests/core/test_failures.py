@@ -7,7 +7,7 @@ import pytest
 
 from pilotfish import names
 from pilotfish.api.reasons import Reason
-from pilotfish.api.report import OptimizerReason, TerminationMessage
+from pilotfish.api.report import OptimizerReason, OptimizerRecord, TerminationMessage
 from pilotfish.core import observe
 from pilotfish.core.failures import Finding, find_in_deployment, log_error
 from pilotfish.core.job_outcome import Lost, Running, job_outcome
@@ -263,7 +263,8 @@ COMPLETE = ("Complete", "CompletionsReached")
 
 def test_a_result_is_read_from_a_complete_job_only():
     pod = job_pod(message=make_result().to_json())
-    assert outcome_of([pod], COMPLETE) == make_result()
+    by = OptimizerRecord(image=POLICY.images.optimizer_torch)
+    assert outcome_of([pod], COMPLETE) == make_result().model_copy(update={"optimizer": by})
     assert outcome_of([pod]) == Running()
 
 

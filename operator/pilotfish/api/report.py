@@ -127,6 +127,14 @@ class SourceRecord(WireModel):
     )
 
 
+class OptimizerRecord(WireModel):
+    """What made an artifact. The version is the optimizer's own word, the image what the Job's pod ran."""
+
+    version: str | None = None
+    image: str | None = Field(default=None, description="As the Job named it.")
+    image_id: str | None = Field(default=None, description="As the node resolved it, by digest.")
+
+
 class FileRecord(WireModel):
     """One file of an artifact, path relative to `model_repository/`."""
 
@@ -209,6 +217,7 @@ class TerminationMessage(WireModel):
     reason: OptimizerReason
     message: str
     source: SourceRecord | None = None
+    optimizer: OptimizerRecord | None = None
     artifact: ArtifactRecord | None = None
     signature: ModelSignature | None = None
     summary: Summary | None = None

@@ -34,7 +34,7 @@ def advance_artifact(scope: Scope) -> Progress:
                 "outcome": "Succeeded",
                 "reason": OptimizerReason.ARTIFACT_REUSED,
                 "message": f"revision {sibling.revision} has it already",
-                **sibling.model_dump(include={"source", "artifact", "signature", "summary"}),
+                **sibling.model_dump(include={"source", "optimizer", "artifact", "signature", "summary"}),
             }
         )
         return _made(scope, result)

@@ -1,4 +1,4 @@
-"""What became of a Job: it runs, it left a result, its result is lost, or it failed and why."""
+"""What became of a Job: it runs, it left a result, its result is lost, or it failed and why. See testimony.py."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from pilotfish.core.failures import (
 from pilotfish.core.objects import Body, condition_is_true, condition_of, is_deleting, name_of
 from pilotfish.core.observed import Observed
 from pilotfish.core.pod_checks import WAIT_FOR_VOLUMES, find_in_pods, waits_for_volumes_since
+from pilotfish.core.testimony import witnessed
 from pilotfish.resources.job import FETCH_CONTAINER, OPTIMIZE_CONTAINER, PUBLISH_CONTAINER
 
 WAIT_FOR_PODS = timedelta(seconds=60)
@@ -112,10 +113,10 @@ def look_again(observed: Observed, job: Body, now: datetime) -> datetime | None:
 def _result(kind: JobKind, job: Body, pods: tuple[Body, ...]) -> JobOutcome:
     if not pods:
         return Lost()
-    for _pod, name, ended in _ended(kind, pods):
+    for pod, name, ended in _ended(kind, pods):
         told = read_termination_message(ended) if name == kind.result else None
         if told is not None and told.outcome is Outcome.SUCCEEDED and kind.is_result(told):
-            return told
+            return witnessed(told, pod)
     return Finding(
         reason=Reason.WRONG_IMAGE,
         message=f"{_words(job)} ended well but left no result that this operator can read; use optimizer images of "

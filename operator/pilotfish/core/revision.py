@@ -46,6 +46,7 @@ def new_record(scope: Scope, result: TerminationMessage) -> RevisionRecord | Fin
         recipe_key=scope.recipe_key,
         intent=names.intent(scope.spec),
         source=result.source,
+        optimizer=result.optimizer,
         artifact=artifact,
         signature=signature,
         summary=result.summary,

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from pilotfish.api.report import Environment
 
+PACKAGE = "pilotfish"
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16")
 _PACKAGES = (
+    PACKAGE,
     *("numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf"),
     *("torch", "torchvision", "transformers", "timm"),
     *("tensorflow-cpu", "keras", "tf2onnx", "ai-edge-litert"),

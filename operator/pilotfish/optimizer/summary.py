@@ -4,6 +4,7 @@ from pilotfish.api.report import (
     CandidateReport,
     CandidateSummary,
     OptimizerReason,
+    OptimizerRecord,
     Outcome,
     Report,
     Summary,
@@ -11,6 +12,7 @@ from pilotfish.api.report import (
     one_line,
 )
 from pilotfish.api.tolerance import Metric
+from pilotfish.optimizer.environment import PACKAGE
 from pilotfish.optimizer.metrics import loss
 
 
@@ -44,6 +46,7 @@ def make_message(report: Report) -> TerminationMessage:
         reason=OptimizerReason.SUCCEEDED,
         message=_sentence(summary),
         source=report.source,
+        optimizer=OptimizerRecord(version=report.environment.packages.get(PACKAGE)),
         artifact=report.artifact,
         signature=report.signature,
         summary=summary,

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pilotfish import names
 from pilotfish.api.base import ApiModel
-from pilotfish.api.report import ArtifactRecord, ModelSignature, SourceRecord, Summary
+from pilotfish.api.report import ArtifactRecord, ModelSignature, OptimizerRecord, SourceRecord, Summary
 from pilotfish.names import Component
 from pilotfish.resources.meta import Owner, make_metadata
 
@@ -32,6 +32,7 @@ class RevisionRecord(ApiModel):
     recipe_key: str
     intent: Mapping[str, Any]
     source: SourceRecord | None = None
+    optimizer: OptimizerRecord | None = None
     artifact: ArtifactRecord
     signature: ModelSignature
     summary: Summary | None = None
