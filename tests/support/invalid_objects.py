@@ -96,6 +96,7 @@ SOURCES = (
     Invalid("the parent folder", "write the path without '..'", {"model.uri": "s3://models/../secrets/"}),
     Invalid("the parent folder at the end", "write the path without '..'", {"model.uri": "pvc://claim/models/.."}),
     Invalid("the parent folder, encoded", "write the path without '..'", {"model.uri": "https://h/a/%2E%2e/b"}),
+    Invalid("the parent folder, slashes encoded", "write the path without '..'", {"model.uri": "https://h/a%2F..%5Cb"}),
     Invalid("the parent folder, backslashes", "write the path without '..'", {"model.uri": "s3://m/a\\..\\b"}),
     Invalid("user and password", "put them into a Secret", {"model.uri": "https://me:secret@host/digits.onnx"}),
     Invalid("a token for a user", "put them into a Secret", {"model.uri": "https://ghp_token@host/digits.onnx"}),

@@ -57,7 +57,7 @@ class Access(ApiModel):
 
 ACCESS_RULES = (
     Rule(
-        cel="self.access.mode != 'Gateway' || has(self.gateway)",
+        cel="!has(self.access) || self.access.mode != 'Gateway' || has(self.gateway)",
         message="set serving.gateway, whose pods alone may connect; or write access.mode: Internal",
         holds=lambda serving: serving["access"]["mode"] != "Gateway" or "gateway" in serving,
         field_path=".access.mode",

@@ -13,8 +13,10 @@ SCHEME = full_match(
     "write a uri without spaces that begins with s3://, gs://, az://, https://, http://, hf://, oci:// or "
     "pvc://claim/path",
 )
+# A server may read %2f and %5c as it reads what they stand for.
 NO_PARENT = no_match(
-    r"(?i)(^|[/\\])(\.|%2e){2}([/\\?#]|$)", "write the path without '..': name the folder that holds the model itself"
+    r"(?i)(^|[/\\]|%2f|%5c)(\.|%2e){2}([/\\?#]|%2f|%5c|$)",
+    "write the path without '..': name the folder that holds the model itself",
 )
 # Forbidden, because the API server repeats an invalid value in its answer and in its audit log.
 NO_PASSWORD = no_match(
