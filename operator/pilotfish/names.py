@@ -73,7 +73,7 @@ def intent(spec: ModelDeploymentSpec) -> dict[str, Any]:
     return {
         "model": _said(spec.model, exclude=_NOT_IN_MODEL),
         "optimization": _said(spec.optimization),
-        "serving": _said(spec.serving, exclude=_NOT_IN_SERVING_TEMPLATE),
+        "serving": {**_said(spec.serving, exclude=_NOT_IN_SERVING_TEMPLATE), **_encrypted(spec)},
     }
 
 
@@ -210,6 +210,12 @@ def _measured(spec: ModelDeploymentSpec) -> dict[str, Any]:
     said = _said(spec.serving)
     kept = {key: said[key] for key in ("batching", "gpus", "instances", "resources", "threads") if key in said}
     return {"serving": kept}
+
+
+def _encrypted(spec: ModelDeploymentSpec) -> dict[str, Any]:
+    """The part of access that the pods carry; who may connect stands around them."""
+    tls = spec.serving.access.tls
+    return {} if tls is None else {"access": {"tls": _said(tls)}}
 
 
 def _said(block: Any, *, exclude: Any = None) -> dict[str, Any]:

@@ -397,7 +397,6 @@ def test_what_this_version_refuses():
         "spec.storage.oci",
         "spec.serving.autoscaling",
         "spec.serving.predict",
-        "spec.serving.access.tls",
         "spec.serving.placement",
         "spec.rollout.verification.tolerance.metric",
         "spec.rollout.verification.tolerance.maxMetricDrop",

@@ -473,6 +473,30 @@ COMING = (
     Invalid("code in a file as data", "set trust: Executable to run", {"model.architecture.file": "model.py#build"}),
     Invalid("an export twice", "name each export once", {"optimization.exports": ["TFLite", "TFLite"]}),
     Invalid(
+        "TLS for HTTP",
+        "write protocols: [GRPC], because Triton has no TLS for HTTP",
+        {"serving.access": {"tls": {"secretName": "digits-tls"}}},
+    ),
+    Invalid(
+        "TLS behind a gateway",
+        "give the gateway's listener the certificate",
+        {
+            "serving.access": {"tls": {"secretName": "digits-tls"}},
+            "serving.protocols": ["GRPC"],
+            "serving.gateway": {"name": "public"},
+        },
+    ),
+    Invalid(
+        "a shadow of encrypted requests",
+        "shadow is not available with access.tls in this version",
+        {
+            "serving.access": {"tls": {"secretName": "digits-tls"}},
+            "serving.protocols": ["GRPC"],
+            "rollout.strategy": "Canary",
+            "rollout.shadow": {"sampleRate": "0.1"},
+        },
+    ),
+    Invalid(
         "access for a gateway that is not there",
         "set serving.gateway, whose pods alone may connect",
         {"serving.access": {"mode": "Gateway"}},
@@ -582,7 +606,6 @@ NOT_AVAILABLE = (
     _refused("storage.oci", {"repository": "host/models"}),
     _refused("serving.autoscaling", {"maxReplicas": 4}),
     _refused("serving.predict", {"labels": ["cat"]}),
-    _refused("serving.access.tls", {"secretName": "digits-tls"}),
     _refused("serving.placement", {"profile": "a100"}),
     _refused("rollout.verification.tolerance.metric", "Accuracy"),
     _refused("rollout.verification.tolerance.maxMetricDrop", "0.01"),

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Self
 
 from pilotfish.api.controlled_server import controlled_arguments
-from pilotfish.resources.triton_flags import TritonDrain, TritonPorts, triton_arguments
+from pilotfish.resources.triton_flags import TritonDrain, TritonPorts, TritonTls, triton_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = ROOT / "images" / "triton-cpu" / "backends"
@@ -170,6 +170,8 @@ class TritonServer:
     exit_on_error: bool = True
     controlled: bool = False
     """Loads what it is told to over gRPC, as the server that tuning measures."""
+    tls: TritonTls | None = None
+    """Encrypts gRPC; HTTP stays on the loopback, as everything here."""
     extra: tuple[str, ...] = ()
     ports: TritonPorts = field(init=False)
     process: subprocess.Popen[bytes] = field(init=False)
@@ -188,6 +190,7 @@ class TritonServer:
             ports=self.ports,
             drain=self.drain,
             backend_directory=backends,
+            tls=self.tls,
         )
         if self.controlled:
             arguments = controlled_arguments(

@@ -121,6 +121,13 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
         "a gateway for both, by listener",
         {"serving.gateway": {"name": "public", "sectionName": "web", "grpc": {"sectionName": "rpc"}}},
     ),
+    (
+        "TLS for both sides",
+        {
+            "serving.access": {"tls": {"secretName": "digits-tls", "clientCA": "digits-clients"}},
+            "serving.protocols": ["GRPC"],
+        },
+    ),
     ("open access", {"serving.access": {"mode": "Open"}}),
     ("access for two more namespaces", {"serving.access": {"fromNamespaces": ["shop", "web"]}}),
     (

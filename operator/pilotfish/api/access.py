@@ -51,7 +51,7 @@ class Access(ApiModel):
         Annotated[str, Field(min_length=1, max_length=63, json_schema_extra=marked(_IS_NAMESPACE))], ...
     ] = Field(default=(), max_length=64, json_schema_extra=marked(distinct("name each namespace once")))
     """Namespaces that may connect as well. Example: `[shop]`."""
-    tls: Tls | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    tls: Tls | None = None
     """Encryption. Example: `{secretName: digits-tls}`."""
 
 
@@ -61,6 +61,19 @@ ACCESS_RULES = (
         message="set serving.gateway, whose pods alone may connect; or write access.mode: Internal",
         holds=lambda serving: serving["access"]["mode"] != "Gateway" or "gateway" in serving,
         field_path=".access.mode",
+    ),
+    Rule(
+        cel="!has(self.access) || !has(self.access.tls) || !('HTTP' in self.protocols)",
+        message="write protocols: [GRPC], because Triton has no TLS for HTTP; or remove access.tls and let a gateway "
+        "end TLS",
+        holds=lambda serving: "tls" not in serving["access"] or "HTTP" not in serving["protocols"],
+        field_path=".protocols",
+    ),
+    Rule(
+        cel="!has(self.access) || !has(self.access.tls) || !has(self.gateway)",
+        message="remove access.tls and give the gateway's listener the certificate; or remove gateway",
+        holds=lambda serving: "tls" not in serving["access"] or "gateway" not in serving,
+        field_path=".access.tls",
     ),
 )
 """Rules of the block around it."""

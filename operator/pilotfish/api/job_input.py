@@ -36,6 +36,10 @@ VERIFICATION = "verification"
 """The same with the public keys that may have signed the source."""
 STORE_CREDENTIALS = "store-credentials"
 """The same for the bucket that keeps artifacts. Never where a model is opened."""
+SERVER_TLS = "tls"
+"""The same for the certificate of a Triton pod."""
+CLIENT_TLS = "clients-tls"
+"""The same for the authority of its clients, and for the client that verifies it."""
 ORDER_MOUNT = "/order"
 """What `fetch` found and `publish` must know, out of reach of the container that opens the model."""
 TERMINATION_LOG = "/dev/termination-log"
@@ -106,6 +110,13 @@ class InstallInput(WireModel):
         _check_inside(self.artifact)
 
 
+class VerifyTls(WireModel):
+    """How the pods are asked where they take nothing but TLS."""
+
+    host: str = Field(description="Name that their certificate must hold for: that of the traffic Service.")
+    shows_certificate: bool = Field(default=False, description="They ask their clients for a certificate.")
+
+
 class VerifyInput(WireModel):
     """PILOTFISH_VERIFY: whose answers are compared with which golden set, and how far they may differ."""
 
@@ -119,6 +130,7 @@ class VerifyInput(WireModel):
     tolerance: Tolerance | None = None
     tolerance_field: str = Field(default="spec.optimization.tolerance", description="Where it was written.")
     wait_seconds: int = Field(default=120, ge=0, description="How long the pods may take to say READY.")
+    tls: VerifyTls | None = Field(default=None, description="Null: they are asked in plain text.")
     bucket: str | None = Field(default=None, description="Uri of the bucket that the artifact is in; null: /store.")
 
     def model_post_init(self, _context: Any, /) -> None:

@@ -63,6 +63,13 @@ _SHADOW_NEEDS_THE_SERVICE = Rule(
     field_path=".rollout.shadow",
 )
 
+_SHADOW_SPEAKS_PLAINLY = Rule(
+    cel="!has(self.rollout.shadow) || !has(self.serving.access) || !has(self.serving.access.tls)",
+    message="shadow is not available with access.tls in this version; remove rollout.shadow or serving.access.tls",
+    holds=lambda spec: "shadow" not in spec["rollout"] or "tls" not in spec["serving"]["access"],
+    field_path=".rollout.shadow",
+)
+
 
 class ModelDeploymentSpec(ApiModel):
     """Which model to serve, how to optimize it, where to keep it, how to serve it and how to change it."""
@@ -73,6 +80,7 @@ class ModelDeploymentSpec(ApiModel):
             _INT8_NEEDS_SAMPLES,
             _METRIC_NEEDS_SAMPLES,
             _SHADOW_NEEDS_THE_SERVICE,
+            _SHADOW_SPEAKS_PLAINLY,
             NEEDS_TORCH,
             PRUNE_NEEDS_MODULE,
             FRESH_NEEDS_TRAINING,

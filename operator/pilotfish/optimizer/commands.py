@@ -178,7 +178,7 @@ def run_verify(mounts: Mounts) -> TerminationMessage:
     """Ask the loaded servers for the golden set and compare their answers with the original's."""
     from pilotfish.optimizer.verify_server import verify_servers
 
-    return verify_servers(_input(VerifyInput, VERIFY_ENV), store=mounts.store)
+    return verify_servers(_input(VerifyInput, VERIFY_ENV), store=mounts.store, run=mounts.run)
 
 
 def run_refresh(mounts: Mounts) -> TerminationMessage:

@@ -13,6 +13,7 @@ import numpy as np
 
 from pilotfish.api.report import ModelSignature, OptimizerReason, TensorSpec, one_line
 from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.server_tls import ServerTls
 from pilotfish.optimizer.tensors import Array, Arrays
 
 VERSION = "1"
@@ -27,15 +28,18 @@ class AnswerError(Exception):
 
 
 class TritonRunner:
-    """A model in a server at `address` (host:port). `who` names it in sentences: `pod 1 of 2`."""
+    """A model in a server at `address` (host:port). `who` names it in sentences: `pod 1 of 2`. Without `tls` it is plain."""
 
     runtime = "triton"
 
-    def __init__(self, address: str, *, model: str, signature: ModelSignature, who: str) -> None:
+    def __init__(
+        self, address: str, *, model: str, signature: ModelSignature, who: str, tls: ServerTls | None = None
+    ) -> None:
         from tritonclient import grpc
 
         self._grpc = grpc
-        self._client = grpc.InferenceServerClient(address)
+        credentials, arguments = (None, None) if tls is None else tls.channel()
+        self._client = grpc.InferenceServerClient(address, creds=credentials, channel_args=arguments)
         self._model, self._signature, self._who = model, signature, who
 
     def __enter__(self) -> Self:

@@ -25,6 +25,7 @@ from pilotfish.optimizer.digest import copy_hashed, folder_digest, list_files
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.package import GOLDEN, GOLDEN_INPUTS, GOLDEN_OUTPUTS
 from pilotfish.optimizer.progress import VERIFY_STAGES, Progress
+from pilotfish.optimizer.server_tls import ServerTls, check_certificate, read_tls
 from pilotfish.optimizer.tensors import Array, sample_count
 from pilotfish.optimizer.triton_client import AnswerError, TritonRunner
 from pilotfish.optimizer.verify import Bounds, bounds_for, check_answers, judge, measure_error, other_batches
@@ -68,23 +69,29 @@ def find_addresses(order: VerifyInput) -> tuple[str, ...]:
 
 
 def verify_servers(
-    order: VerifyInput, *, store: Path, resolve: Resolve = find_addresses, progress: Progress | None = None
+    order: VerifyInput,
+    *,
+    store: Path,
+    run: Path | None = None,
+    resolve: Resolve = find_addresses,
+    progress: Progress | None = None,
 ) -> TerminationMessage:
-    """Compare the answers of every pod with the original's.
+    """Compare the answers of every pod with the original's. `run` holds the files of TLS, where the order asks for it.
 
     Raises:
         OptimizerError: VerificationFailed with the output, the pod and the figure; VerificationError when a pod cannot
             be asked; ArtifactMissing or ArtifactDigestMismatch when the golden set is not the one that was recorded.
     """
     progress = progress or Progress(VERIFY_STAGES)
+    tls = None if order.tls is None or run is None else read_tls(order.tls, run)
     with tempfile.TemporaryDirectory() as scratch:
         with progress.stage("golden", order.artifact.path):
             golden = load_golden(order, store=store, scratch=Path(scratch))
         with progress.stage("wait", f"for {order.pods} pods that say they are ready"):
-            addresses = wait_ready(order, resolve=resolve, progress=progress)
+            addresses = wait_ready(order, resolve=resolve, progress=progress, tls=tls)
         with progress.stage("verify", f"{sample_count(golden.inputs)} samples to each of {len(addresses)} pods"):
             answered = [
-                _verify_pod(order, golden, address, place=(number, len(addresses)), progress=progress)
+                _verify_pod(order, golden, address, place=(number, len(addresses)), progress=progress, tls=tls)
                 for number, address in enumerate(addresses, start=1)
             ]
     return _message(order, golden, answered)
@@ -113,16 +120,20 @@ def load_golden(order: VerifyInput, *, store: Path, scratch: Path) -> Golden:
     return golden
 
 
-def wait_ready(order: VerifyInput, *, resolve: Resolve, progress: Progress) -> tuple[str, ...]:
+def wait_ready(
+    order: VerifyInput, *, resolve: Resolve, progress: Progress, tls: ServerTls | None = None
+) -> tuple[str, ...]:
     """Addresses of all pods once there are enough and every one says that the model is ready.
 
     Raises:
-        OptimizerError: VerificationError when that takes longer than the order allows.
+        OptimizerError: VerificationError when that takes longer than the order allows, or no certificate can do.
     """
     deadline, told = time.monotonic() + order.wait_seconds, ""
     while True:
         addresses = resolve(order)
-        ready = [address for address in addresses if _is_ready(order, address)]
+        if tls is not None:
+            check_certificate(tls, addresses)
+        ready = [address for address in addresses if _is_ready(order, address, tls)]
         if len(ready) == len(addresses) >= order.pods:
             return addresses
         said = f"{len(ready)} of {max(len(addresses), order.pods)} pods say that the model is ready"
@@ -136,13 +147,19 @@ def wait_ready(order: VerifyInput, *, resolve: Resolve, progress: Progress) -> t
         time.sleep(_POLL_SECONDS)
 
 
-def _is_ready(order: VerifyInput, address: str) -> bool:
-    with TritonRunner(address, model=order.model, signature=order.signature, who="a pod") as runner:
+def _is_ready(order: VerifyInput, address: str, tls: ServerTls | None) -> bool:
+    with TritonRunner(address, model=order.model, signature=order.signature, who="a pod", tls=tls) as runner:
         return runner.ready()
 
 
 def _verify_pod(
-    order: VerifyInput, golden: Golden, address: str, *, place: tuple[int, int], progress: Progress
+    order: VerifyInput,
+    golden: Golden,
+    address: str,
+    *,
+    place: tuple[int, int],
+    progress: Progress,
+    tls: ServerTls | None,
 ) -> _Answered:
     number, total = place
     who = f"pod {number} of {total}"
@@ -150,7 +167,7 @@ def _verify_pod(
     def say(done: float, what: str) -> None:
         progress.step((number - 1 + done) / total, f"{who}: {what}", force=True)
 
-    with TritonRunner(address, model=order.model, signature=order.signature, who=who) as runner:
+    with TritonRunner(address, model=order.model, signature=order.signature, who=who, tls=tls) as runner:
         try:
             return _compare(order, golden, runner, who=who, say=say)
         except AnswerError as error:
@@ -227,8 +244,10 @@ def _message(order: VerifyInput, golden: Golden, answered: list[_Answered]) -> T
 
 
 def _first(path: Path) -> dict[str, Array]:
+    """At most so many of each: a slice may not end behind the last one."""
     with safe_open(path, framework="numpy") as arrays:
-        return {name: arrays.get_slice(name)[:MOST_SAMPLES] for name in arrays.keys()}  # noqa: SIM118 - no mapping
+        slices = {name: arrays.get_slice(name) for name in arrays.keys()}  # noqa: SIM118 - no mapping
+        return {name: found[: min(MOST_SAMPLES, found.get_shape()[0])] for name, found in slices.items()}
 
 
 def _figure(value: float) -> str:

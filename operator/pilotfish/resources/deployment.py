@@ -27,6 +27,7 @@ from pilotfish.resources.pods import (
 )
 from pilotfish.resources.policy import Policy
 from pilotfish.resources.storage import bucket_secret, bucket_uri, store_volume
+from pilotfish.resources.tls import loopback_probe, server_files, server_volumes, tls_mounts
 from pilotfish.resources.triton_flags import TritonDrain, TritonPorts, triton_arguments
 from pilotfish.resources.units import whole_seconds
 
@@ -103,6 +104,7 @@ def _pod(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
             scratch("models"),
             scratch("tmp"),
             scratch("shm", memory=policy.shared_memory),
+            *server_volumes(intent.serving.access.tls),
         ],
     }
 
@@ -134,10 +136,16 @@ def _install(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, A
 
 def _triton(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
     serving = intent.serving
+    tls = serving.access.tls
     compute = compute_for(serving.resources, policy.serving_compute)
     pre_stop, drain = _stopping(serving, policy)
     arguments = triton_arguments(
-        policy.triton_version, model_repository=MODELS_MOUNT, admin_key=f"$({ADMIN_KEY_ENV})", ports=PORTS, drain=drain
+        policy.triton_version,
+        model_repository=MODELS_MOUNT,
+        admin_key=f"$({ADMIN_KEY_ENV})",
+        ports=PORTS,
+        drain=drain,
+        tls=None if tls is None else server_files(tls),
     )
     return container(
         TRITON_CONTAINER,
@@ -157,7 +165,7 @@ def _triton(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, An
                 {"name": "grpc", "containerPort": PORTS.grpc, "protocol": "TCP"},
                 {"name": "metrics", "containerPort": PORTS.metrics, "protocol": "TCP"},
             ],
-            **_probes(owner.name),
+            **_probes(owner.name, encrypted=tls is not None),
             **({"lifecycle": {"preStop": {"sleep": {"seconds": pre_stop}}}} if pre_stop else {}),
             "resources": resources(compute, gpus=serving.gpus.count, gpu_resource=serving.gpus.resource),
             # The reason of a model that does not load stands in the log alone: its end becomes the message.
@@ -167,13 +175,16 @@ def _triton(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, An
             mount("models", MODELS_MOUNT, read_only=True),
             mount("tmp", "/tmp"),  # noqa: S108 — a mount in a pod
             mount("shm", "/dev/shm"),  # noqa: S108 — a mount in a pod
+            *tls_mounts(tls),
         ],
     )
 
 
-def _probes(model: str) -> dict[str, Any]:
-    ready = {"httpGet": {"path": f"/v2/models/{model}/versions/1/ready", "port": "http"}}
-    live = {"httpGet": {"path": "/v2/health/live", "port": "http"}}
+def _probes(model: str, *, encrypted: bool) -> dict[str, Any]:
+    paths = (f"/v2/models/{model}/versions/1/ready", "/v2/health/live")
+    ready, live = (
+        loopback_probe(path, PORTS.http) if encrypted else {"httpGet": {"path": path, "port": "http"}} for path in paths
+    )
     return {
         # Loading may take as long as the progress deadline allows; the server itself exits when a load fails.
         "startupProbe": {**live, "periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 900},

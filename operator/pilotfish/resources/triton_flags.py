@@ -49,6 +49,15 @@ class TritonPorts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TritonTls:
+    """Files of the gRPC server's certificate and key; with `client_ca` clients must show one that it signed."""
+
+    certificate: str
+    key: str
+    client_ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TritonDrain:
     """How the server lets go of its clients.
 
@@ -89,6 +98,7 @@ def triton_arguments(
     ports: TritonPorts | None = None,
     drain: TritonDrain | None = None,
     address: str | None = None,
+    tls: TritonTls | None = None,
     backend_directory: str | None = None,
     max_request_bytes: int = 64 * 1024 * 1024,
     log_info: bool = False,
@@ -96,7 +106,8 @@ def triton_arguments(
     """Arguments for the `tritonserver` of `version`, in a stable order.
 
     `admin_key` guards `RESTRICTED_APIS`; in a pod it is a `$(VARIABLE)` that the kubelet fills in, never the value.
-    `address` None listens on all interfaces; `backend_directory` None uses the image's own. `log_info` prints tables of
+    `address` None listens on all interfaces. With `tls` gRPC is encrypted and HTTP, which cannot be, listens on the
+    loopback alone; metrics stay as they are. `backend_directory` None uses the image's own. `log_info` prints tables of
     settings after the reason why a model did not load, which pushes it out of the 2048 bytes of log that the kubelet
     keeps as the container's message: off, so that the message says what is wrong.
 
@@ -111,7 +122,7 @@ def triton_arguments(
     return (
         f"--model-repository={model_repository}",
         *([f"--backend-directory={backend_directory}"] if backend_directory else []),
-        *([f"--{kind}-address={address}" for kind in ("http", "grpc", "metrics")] if address else []),
+        *_addresses(address, tls),
         f"--http-port={ports.http}",
         f"--grpc-port={ports.grpc}",
         f"--metrics-port={ports.metrics}",
@@ -128,5 +139,25 @@ def triton_arguments(
         f"--exit-timeout-secs={drain.exit_timeout_seconds}",
         f"--grpc-max-connection-age={drain.grpc_connection_age_seconds * 1000}",
         f"--grpc-max-connection-age-grace={drain.grpc_connection_grace_seconds * 1000}",
+        *_encryption(tls),
         *(flag.format(max_request_bytes=max_request_bytes) for flag in later),
+    )
+
+
+def _addresses(address: str | None, tls: TritonTls | None) -> tuple[str, ...]:
+    if address is not None:
+        return tuple(f"--{kind}-address={address}" for kind in ("http", "grpc", "metrics"))
+    # Metrics listen where HTTP does unless told otherwise.
+    return ("--http-address=127.0.0.1", "--metrics-address=0.0.0.0") if tls else ()
+
+
+def _encryption(tls: TritonTls | None) -> tuple[str, ...]:
+    if tls is None:
+        return ()
+    mutual = ("--grpc-use-ssl-mutual=true", f"--grpc-root-cert={tls.client_ca}") if tls.client_ca else ()
+    return (
+        "--grpc-use-ssl=true",
+        f"--grpc-server-cert={tls.certificate}",
+        f"--grpc-server-key={tls.key}",
+        *mutual,
     )

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pilotfish import names
-from pilotfish.api.job_input import SCRATCH_MOUNT, STORE_MOUNT, VERIFY_ENV, VerifyInput
+from pilotfish.api.access import Tls
+from pilotfish.api.job_input import SCRATCH_MOUNT, STORE_MOUNT, VERIFY_ENV, VerifyInput, VerifyTls
+from pilotfish.api.serving import ServingSpec
 from pilotfish.api.storage import StorageSpec
 from pilotfish.api.tolerance import Tolerance
 from pilotfish.names import Component
@@ -19,6 +21,7 @@ from pilotfish.resources.pods import container, json_env, mount, pod_basics, res
 from pilotfish.resources.policy import Policy
 from pilotfish.resources.revision import RevisionRecord
 from pilotfish.resources.storage import bucket_secret, bucket_uri, store_volume
+from pilotfish.resources.tls import client_volumes, tls_mounts
 
 VERIFY_CONTAINER = "verify"
 GOLDEN_CONTAINER = "golden"
@@ -74,7 +77,21 @@ def verify_input(owner: Owner, intent: VerifyIntent) -> VerifyInput:
         tolerance=intent.tolerance,
         tolerance_field=intent.tolerance_field,
         bucket=bucket_uri(intent.storage),
+        tls=_verify_tls(owner, record),
     )
+
+
+def tls_of(record: RevisionRecord) -> Tls | None:
+    """What the revision's pods were rendered with."""
+    return ServingSpec.model_validate(record.intent.get("serving") or {}).access.tls
+
+
+def _verify_tls(owner: Owner, record: RevisionRecord) -> VerifyTls | None:
+    tls = tls_of(record)
+    if tls is None:
+        return None
+    host = f"{names.traffic_service(owner.name)}.{owner.namespace}.svc"
+    return VerifyTls(host=host, shows_certificate=tls.client_ca is not None)
 
 
 def _identity(told: VerifyInput, deployment_uid: str) -> str:
@@ -83,7 +100,7 @@ def _identity(told: VerifyInput, deployment_uid: str) -> str:
 
 
 def _pod(owner: Owner, intent: VerifyIntent, policy: Policy) -> dict[str, Any]:
-    compute = policy.verify_compute
+    compute, tls = policy.verify_compute, tls_of(intent.record)
     env = [
         json_env(VERIFY_ENV, verify_input(owner, intent).to_json()),
         {"name": "HOME", "value": SCRATCH_MOUNT},
@@ -99,10 +116,10 @@ def _pod(owner: Owner, intent: VerifyIntent, policy: Policy) -> dict[str, Any]:
                 image=policy.images.optimizer,
                 images=policy.images,
                 body={"command": ["pilotfish-job", "verify"], "env": env, "resources": resources(compute)},
-                mounts=[mount("store", STORE_MOUNT, read_only=True), mount("tmp", SCRATCH_MOUNT)],
+                mounts=[mount("store", STORE_MOUNT, read_only=True), mount("tmp", SCRATCH_MOUNT), *tls_mounts(tls)],
             )
         ],
-        "volumes": [store_volume(owner, intent.storage), scratch("tmp")],
+        "volumes": [store_volume(owner, intent.storage), scratch("tmp"), *client_volumes(tls)],
     }
     if bucket_uri(intent.storage) is None:
         return pod
