@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from pilotfish.api.job_input import JOB_ENV, VERIFY_ENV
+from pilotfish.api.job_input import JOB_ENV, REFRESH_ENV, VERIFY_ENV
 from pilotfish.api.report import TerminationMessage
 from pilotfish.api.termination import encode_termination_message
 from pilotfish.names import COMPONENT_LABEL, MANAGED_BY, REVISION_LABEL
@@ -31,16 +31,28 @@ def agree(order: Mapping[str, Any]) -> TerminationMessage:
     return make_verification()
 
 
+def find_nothing_new(order: Mapping[str, Any]) -> TerminationMessage:
+    """Every look finds the bytes of `succeed`."""
+    return make_look(str(make_result().source.digest))  # type: ignore[union-attr]
+
+
+def make_look(digest: str) -> TerminationMessage:
+    """What a look that found these bytes leaves behind."""
+    told = {"outcome": "Succeeded", "reason": "Succeeded", "message": "looked", "look": {"changed": True}}
+    return TerminationMessage.model_validate({**told, "source": {"digest": digest, "bytes": 4321}})
+
+
 class Kubelet:
-    """Plays the pods of one namespace."""
+    """Plays the pods of one namespace; None: of all."""
 
     def __init__(
         self,
         cluster: Any,
-        namespace: str,
+        namespace: str | None,
         *,
         result: Result = succeed,
         verify: Result = agree,
+        look: Result = find_nothing_new,
         serve: bool = True,
         answer: bool = False,
     ) -> None:
@@ -48,6 +60,7 @@ class Kubelet:
         self.namespace = namespace
         self.result = result
         self.verify = verify
+        self.look = look
         self.serve = serve
         # Nobody is at the address of a played pod: only a test that plays the pods' counters lets the operator ask them.
         self.answer = answer
@@ -62,7 +75,7 @@ class Kubelet:
             if pod.get("status", {}).get("phase") != "Pending":
                 continue
             component = pod["metadata"]["labels"][COMPONENT_LABEL]
-            plays = {"optimize": self._optimized, "verify": self._verified}.get(component)
+            plays = {"optimize": self._optimized, "verify": self._verified, "refresh": self._looked}.get(component)
             status = plays(pod) if plays is not None else self._ready(pod) if self.serve else None
             if status is not None:
                 await self._write(pod, status)
@@ -89,6 +102,9 @@ class Kubelet:
         self.verified.append(pod["metadata"]["labels"][REVISION_LABEL])
         return _ended(pod, self.verify(_told(pod, VERIFY_ENV)))
 
+    def _looked(self, pod: Mapping[str, Any]) -> dict[str, Any]:
+        return _ended(pod, self.look(_told(pod, REFRESH_ENV)))
+
     def _ready(self, pod: Mapping[str, Any]) -> dict[str, Any]:
         conditions = [
             {"type": kind, "status": "True", "lastTransitionTime": _now()}
@@ -109,7 +125,7 @@ class Kubelet:
 
 
 @asynccontextmanager
-async def playing_kubelet(cluster: Any, namespace: str, **how: Any) -> AsyncIterator[Kubelet]:
+async def playing_kubelet(cluster: Any, namespace: str | None, **how: Any) -> AsyncIterator[Kubelet]:
     """A kubelet that plays beside the test."""
     kubelet = Kubelet(cluster, namespace, **how)
     task = asyncio.create_task(kubelet.run())

@@ -7,11 +7,12 @@ several faults that a request meets, the first of the plan acts; all of them cou
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 FOR_EVER = 0
 
 
@@ -159,10 +160,9 @@ def crash_plans(
     return [Plan((Fault(act=act, nth=nth),)) for nth in range(1, writes + 1) for act in acts]
 
 
-def draw(plans: Sequence[Plan], count: int, *, seed: int) -> list[Plan]:
-    """So many of them, each marked with the seed."""
-    chosen = random.Random(seed).sample(list(plans), min(count, len(plans)))
-    return [replace(plan, seed=seed) for plan in chosen]
+def draw(things: Sequence[T], count: int, *, seed: int) -> list[T]:
+    """So many of them, the same for the same seed."""
+    return random.Random(seed).sample(list(things), min(count, len(things)))
 
 
 def as_status(code: int, *, retry_after: int = 0) -> dict[str, Any]:
