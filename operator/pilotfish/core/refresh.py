@@ -35,7 +35,8 @@ REFRESH = JobKind(
     more_memory="point spec.model.uri at fewer files",
     more_time="the next look goes on where this one stopped",
 )
-_LONGEST = timedelta(hours=168)
+# The schema's bounds, for objects that an older one let in: looking again at once, for ever, helps nobody.
+_SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(hours=168)
 _EVENT = "Refresh"
 
 
@@ -130,7 +131,7 @@ def _due(scope: Scope, kept: RefreshStatus) -> datetime:
 def _interval(scope: Scope) -> timedelta:
     refresh = scope.spec.model.refresh
     try:
-        return _LONGEST if refresh is None else min(parse_duration(refresh.interval), _LONGEST)
+        return _LONGEST if refresh is None else max(_SHORTEST, min(parse_duration(refresh.interval), _LONGEST))
     except ValueError:
         return _LONGEST
 
