@@ -42,6 +42,9 @@ INPUT_HASH = f"{GROUP}/input-hash"
 VERIFIES = f"{GROUP}/verifies"
 """Annotation of a verification Job: hash of the Deployment whose pods it asks and of all that it was told."""
 
+CERTIFICATE = f"{GROUP}/certificate"
+"""Annotation of a pod template: digest of the certificate that its pods start with."""
+
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _HASH_LENGTH = 8
 _LABEL_LIMIT = 63
@@ -66,6 +69,7 @@ class Component(StrEnum):
     VERIFY = "verify"
     SHADOW = "shadow"
     REFRESH = "refresh"
+    CERTIFICATE = "certificate"
 
 
 def intent(spec: ModelDeploymentSpec) -> dict[str, Any]:
@@ -157,6 +161,16 @@ def revision_name(name: str, revision: str) -> str:
 def traffic_service(name: str) -> str:
     """The Service that clients use, and its PodDisruptionBudget."""
     return stem(name)
+
+
+def certificate_watcher(name: str) -> str:
+    """The Deployment that notices a renewed certificate."""
+    return f"{stem(name)}-certificate"
+
+
+def certificate_selector(name: str) -> dict[str, str]:
+    """Labels that pick its pod alone."""
+    return {NAME_LABEL: stem(name), COMPONENT_LABEL: Component.CERTIFICATE.value}
 
 
 def network_policy(name: str) -> str:

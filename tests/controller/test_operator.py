@@ -18,6 +18,7 @@ from support.builders import make_result, make_verification
 from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
 from support.kubelet import playing_kubelet
 from support.operator_process import NAMESPACE, install_rights, running_operator
+from support.polling import until
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.slow]
 
@@ -58,15 +59,6 @@ async def cluster(api_server):
         yield cluster
 
 
-async def until(what, probe, *, seconds=60.0):
-    """The first true answer; polls, with a deadline."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not (found := await probe()):
-        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(0.1)
-    return found
-
-
 async def children(cluster, namespace):
     found = {}
     for api_version, kind in KINDS:
@@ -102,7 +94,8 @@ async def test_ten_lines_become_a_claim_and_a_job(cluster, account, namespace):
     with running_operator(account) as operator:
         await cluster.apply(make_object("digits", namespace))
         (job,) = await wait_child(cluster, namespace, "Job/")
-        assert {title.split("/")[0] for title in await children(cluster, namespace)} == {"PersistentVolumeClaim", "Job"}
+        made = {title.split("/")[0] for title in await children(cluster, namespace)}
+        assert made == {"NetworkPolicy", "PersistentVolumeClaim", "Job"}
         owner = await cluster.get(ref_of(make_object("digits", namespace)))
         (reference,) = job["metadata"]["ownerReferences"]
         assert reference["uid"] == owner["metadata"]["uid"]

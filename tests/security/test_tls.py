@@ -18,7 +18,8 @@ from pilotfish.optimizer.digest import folder_digest, hash_folder
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.progress import VERIFY_STAGES, Progress
 from pilotfish.optimizer.verify_server import verify_servers
-from pilotfish.resources.tls import loopback_probe
+from pilotfish.resources.certificate import WATCH
+from pilotfish.resources.tls import client_volumes, loopback_probe, server_volumes, watcher_volumes
 from pilotfish.resources.triton_flags import TritonTls
 from support.builders import make_artifact
 from support.certificates import Authority
@@ -219,3 +220,59 @@ def test_s18_a_secret_without_a_client_says_what_it_lacks(mutual, tmp_path):
 
 def test_tls_says_its_names_as_the_object_does():
     assert Tls.model_validate({"secretName": "a", "clientCA": "b"}).to_wire() == {"secretName": "a", "clientCA": "b"}
+
+
+# What notices a renewed certificate
+
+
+class Watched:
+    """The watcher's own script on a folder, as its container runs it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.files = [folder / "tls.crt", folder / "ca.crt"]
+        (folder / "scratch").mkdir()
+
+    def start(self):
+        told = {"SCRATCH": str(self.folder / "scratch"), "TOLD": str(self.folder / "told"), "PAUSE": "0.05"}
+        command = ["sh", "-c", WATCH, "watch", *map(str, self.files)]
+        return subprocess.Popen(command, env={"PATH": "/usr/bin:/bin", **told})
+
+    def told(self):
+        return (self.folder / "told").read_text()
+
+
+def test_s18_a_renewed_certificate_is_told_once_and_the_same_one_never_again(tmp_path, authority):
+    authority.issue(tmp_path, HOST)
+    watched = Watched(tmp_path)
+    assert watched.start().wait(timeout=30) == 0
+    first = watched.told()
+    again = watched.start()
+    with pytest.raises(subprocess.TimeoutExpired):
+        again.wait(timeout=0.5)
+    authority.issue(tmp_path, HOST)
+    assert again.wait(timeout=30) == 0
+    assert watched.told() != first
+    assert [len(word) for word in (first, watched.told())] == [16, 16]
+
+
+def test_the_watcher_ends_when_it_is_told_to(tmp_path, authority):
+    authority.issue(tmp_path, HOST)
+    watched = Watched(tmp_path)
+    watched.start().wait(timeout=30)
+    running = watched.start()
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.wait(timeout=0.3)
+    running.terminate()
+    assert running.wait(timeout=30) == 0
+
+
+def test_s18_nobody_but_the_server_gets_its_key():
+    tls = Tls.model_validate({"secretName": "server", "clientCA": "clients"})
+
+    def keys(volumes):
+        return {(v["secret"]["secretName"], item["key"]) for v in volumes for item in v["secret"]["items"]}
+
+    assert ("server", "tls.key") in keys(server_volumes(tls))
+    assert ("server", "tls.key") not in keys([*watcher_volumes(tls), *client_volumes(tls)])
+    assert ("clients", "tls.key") not in keys([*server_volumes(tls), *watcher_volumes(tls)])

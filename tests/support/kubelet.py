@@ -15,6 +15,7 @@ from pilotfish.api.report import TerminationMessage
 from pilotfish.api.termination import encode_termination_message
 from pilotfish.names import COMPONENT_LABEL, MANAGED_BY, REVISION_LABEL
 from pilotfish.ports import ClusterError
+from pilotfish.resources.certificate import WATCH_CONTAINER
 from support.builders import make_result, make_verification
 
 Result = Callable[[Mapping[str, Any]], TerminationMessage]
@@ -64,6 +65,7 @@ class Kubelet:
         self.serve = serve
         # Nobody is at the address of a played pod: only a test that plays the pods' counters lets the operator ask them.
         self.answer = answer
+        self.certificate = "c" * 16
         self.jobs_run: list[str] = []
         self.verified: list[str] = []
 
@@ -111,6 +113,8 @@ class Kubelet:
             for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
         ]
         names = [container["name"] for container in pod["spec"]["containers"]]
+        ended = {"exitCode": 0, "finishedAt": _now(), "message": self.certificate}
+        told = {"lastState": {"terminated": ended}} if names == [WATCH_CONTAINER] else {}
         running = {"running": {"startedAt": _now()}}
         return {
             "phase": "Running",
@@ -119,7 +123,7 @@ class Kubelet:
             "startTime": _now(),
             "conditions": conditions,
             "containerStatuses": [
-                {**_container(name, running), "ready": True, "started": self.answer} for name in names
+                {**_container(name, running), "ready": True, "started": self.answer, **told} for name in names
             ],
         }
 

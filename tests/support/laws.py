@@ -119,7 +119,7 @@ class Laws:
         """An object is about to be applied."""
         if body["kind"] == "Service" and name_of(body) == OWNER.name:
             self._may_switch(body["spec"]["selector"])
-        if body["kind"] == "Deployment":
+        if body["kind"] == "Deployment" and names.REVISION_LABEL in body["metadata"]["labels"]:
             self._may_grow(body)
 
     def written(self) -> None:

@@ -17,7 +17,7 @@ from pilotfish.api.report import TerminationMessage
 from pilotfish.api.termination import encode_termination_message
 from support.builders import OWNER, make_result, make_verification
 from support.fake_cluster import FakeCluster
-from support.pod_states import bind, crash, end, leave_pending, serve, set_condition
+from support.pod_states import bind, crash, end, leave_pending, serve, set_condition, tell_and_go_on
 from support.traffic import ERRING, SLUGGISH
 
 LABELS = {names.NAME_LABEL: OWNER.name}
@@ -44,6 +44,8 @@ class Surroundings:
     """Digest of what lies at a uri; a word of `models` under a digest comes before one under a uri."""
     missing_images: set[str] = field(default_factory=set)
     missing_secrets: set[str] = field(default_factory=set)
+    certificate: str = "c" * 16
+    """Digest of every certificate that is looked at."""
     quota_exceeded: bool = False
     load: timedelta = timedelta()
     """From the start of a pod until it can be ready."""
@@ -249,6 +251,8 @@ class Neighbours:
             self._end_refresher(pod)
         elif pod["metadata"]["labels"][names.COMPONENT_LABEL] == "verify":
             self._end_verifier(pod)
+        elif pod["metadata"]["labels"][names.COMPONENT_LABEL] == "certificate":
+            tell_and_go_on(pod, "certificate", self.now(), message=self.around.certificate)
         else:
             self._serve(pod)
 

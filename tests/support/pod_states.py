@@ -54,6 +54,18 @@ def serve(pod: dict[str, Any], now: datetime) -> None:
     ]
 
 
+def tell_and_go_on(pod: dict[str, Any], container: str, now: datetime, *, message: str) -> None:
+    """A container has ended to say something and runs again; nothing when that is what it said last."""
+    before = pod["status"].get("containerStatuses") or [{}]
+    if before[0].get("lastState", {}).get("terminated", {}).get("message") == message:
+        return
+    ended = {"exitCode": 0, "message": message, "reason": "Completed", "finishedAt": now.isoformat()}
+    count = before[0].get("restartCount", 0) + 1
+    state = {"state": {"running": {}}, "lastState": {"terminated": ended}, "restartCount": count}
+    pod["status"]["containerStatuses"] = [{"name": container, "ready": True, "image": "i", **state}]
+    set_condition(pod, "Ready", now, value=True)
+
+
 def crash(pod: dict[str, Any], key: str, container: str, now: datetime, *, code: int, message: str) -> None:
     """A container has ended with an error and is about to be started again; after five times it stays as it is."""
     before = pod["status"].get(key) or [{"restartCount": -1}]

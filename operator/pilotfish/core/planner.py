@@ -10,6 +10,7 @@ from pilotfish.api.status import HistoryEntry
 from pilotfish.core import history
 from pilotfish.core.access import keep_access, unwanted_access
 from pilotfish.core.artifact import job_in_use
+from pilotfish.core.certificate import keep_certificate, unwanted_certificate
 from pilotfish.core.conditions import View
 from pilotfish.core.invalid import plan_for_invalid_spec
 from pilotfish.core.objects import Body, is_deleting, name_of, ref_of
@@ -108,13 +109,22 @@ def decide(scope: Scope, rollout: Rollout) -> Decision:
         layout=layout,
         stable=stable,
         # Before any pod that it protects.
-        applies=_owned(scope, (*keep_access(scope), *progress.applies, *_upkeep(scope, layout, held, stable))),
+        applies=_owned(
+            scope,
+            (
+                *keep_access(scope),
+                *keep_certificate(scope),
+                *progress.applies,
+                *_upkeep(scope, layout, held, stable),
+            ),
+        ),
         deletes=_unique(
             (
                 *progress.deletes,
                 *over.deletes,
                 *unwanted_traffic(scope, held),
                 *unwanted_access(scope),
+                *unwanted_certificate(scope),
                 *unwanted_shadow(scope, rollout.state),
             )
         ),

@@ -6,6 +6,7 @@ from datetime import datetime
 from pilotfish import names
 from pilotfish.api.base import parse_duration
 from pilotfish.api.reasons import Reason
+from pilotfish.core.certificate import certificate_of, certificate_trouble, wants_certificate
 from pilotfish.core.drift import apply_if_needed
 from pilotfish.core.failures import Finding, find_in_deployment, missed_deadline, parse_time
 from pilotfish.core.image_settings import unpullable_record
@@ -26,6 +27,7 @@ def keep_serving(scope: Scope, record: RevisionRecord, *, replicas: int) -> tupl
         record.objects.deployment,
         replicas=replicas,
         progress_deadline=scope.spec.rollout.progress_deadline,
+        certificate=certificate_of(scope, record),
     )
     wanted = (record.objects.config_map, record.objects.service, deployment)
     return tuple(apply for body in wanted if (apply := apply_if_needed(scope.observed, body)) is not None)
@@ -34,8 +36,8 @@ def keep_serving(scope: Scope, record: RevisionRecord, *, replicas: int) -> tupl
 def advance_serving(scope: Scope, artifact: Progress, *, replicas: int) -> Progress:
     """One step from an artifact to as many ready pods."""
     record = artifact.record
-    if record is None:
-        return artifact
+    if record is None or wants_certificate(scope, record):
+        return artifact if record is None else _await_certificate(scope, artifact, record)
     applies = (*artifact.applies, *keep_record(scope, record), *keep_serving(scope, record, replicas=replicas))
     pods = count_pods(scope, record.revision, wanted=replicas)
     going = replace(artifact, applies=applies, wake=_look_again(scope, record.revision))
@@ -54,6 +56,16 @@ def advance_serving(scope: Scope, artifact: Progress, *, replicas: int) -> Progr
     if finding is not None:
         return replace(going, reason=finding.reason, message=finding.message, held_up=True)
     return replace(going, message=counted)
+
+
+def _await_certificate(scope: Scope, artifact: Progress, record: RevisionRecord) -> Progress:
+    """Its pods start once it is known what they start with: a few seconds, while the artifact is made as a rule."""
+    applies = (*artifact.applies, *keep_record(scope, record))
+    finding = certificate_trouble(scope)
+    if finding is None:
+        message = f"Revision {record.revision} waits for its certificate to be read"
+        return replace(artifact, applies=applies, message=message, wake=scope.now + WAIT_FOR_VOLUMES)
+    return replace(artifact, applies=applies, reason=finding.reason, message=finding.message, held_up=True)
 
 
 def find_trouble(scope: Scope, revision: str) -> Finding | None:

@@ -17,6 +17,7 @@ from pilotfish.api.status import (
 )
 from pilotfish.core.conditions import View, make_conditions
 from pilotfish.core.effective import make_effective
+from pilotfish.core.objects import Body, label_of
 from pilotfish.core.progress import Stage
 from pilotfish.core.refresh import Refresh, source_status
 from pilotfish.core.rollout.telling import describe_step
@@ -58,7 +59,7 @@ def make_status(view: View, history: tuple[HistoryEntry, ...], refresh: Refresh)
         optimization=_optimization(view, newest),
         rollout=view.rollout if view.rollout != RolloutStatus() else None,
         effective=None if newest is None else make_effective(newest),
-        replicas=sum(int(d.get("status", {}).get("replicas", 0)) for d in scope.observed.of_kind("Deployment")),
+        replicas=sum(int(d.get("status", {}).get("replicas", 0)) for d in _serving(scope)),
         ready_replicas=view.pods.ready,
         selector=",".join(f"{key}={value}" for key, value in sorted(names.pod_selector(scope.owner.name).items())),
         endpoints=None if view.stable is None else make_endpoints(scope),
@@ -74,6 +75,12 @@ def make_endpoints(scope: Scope) -> Endpoints:
         http=f"http://{host}:{PORTS.http}" if Protocol.HTTP in protocols else None,
         grpc=f"{host}:{PORTS.grpc}" if Protocol.GRPC in protocols else None,
     )
+
+
+def _serving(scope: Scope) -> list[Body]:
+    """The Deployments whose pods answer clients."""
+    found = scope.observed.of_kind("Deployment")
+    return [body for body in found if label_of(body, names.COMPONENT_LABEL) != names.Component.CERTIFICATE]
 
 
 def _phase(view: View) -> Phase:

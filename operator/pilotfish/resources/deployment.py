@@ -69,10 +69,19 @@ def make_deployment(owner: Owner, intent: ServingIntent, policy: Policy) -> dict
     }
 
 
-def with_scale(deployment: Mapping[str, Any], *, replicas: int, progress_deadline: str) -> dict[str, Any]:
-    """The Deployment with what may change while the revision stays the same."""
+def with_scale(
+    deployment: Mapping[str, Any], *, replicas: int, progress_deadline: str, certificate: str | None = None
+) -> dict[str, Any]:
+    """The Deployment with what may change while the revision stays the same.
+
+    `certificate` is the digest of what its pods start with; another one rolls them over.
+    """
+    spec = deployment["spec"]
     scale = {"replicas": replicas, "progressDeadlineSeconds": whole_seconds(progress_deadline, least=2)}
-    return {**deployment, "spec": {**deployment["spec"], **scale}}
+    if certificate is None:
+        return {**deployment, "spec": {**spec, **scale}}
+    marked = {**spec["template"]["metadata"], "annotations": {names.CERTIFICATE: certificate}}
+    return {**deployment, "spec": {**spec, **scale, "template": {**spec["template"], "metadata": marked}}}
 
 
 def triton_image(artifact: ArtifactRecord, policy: Policy) -> str:

@@ -138,6 +138,7 @@ def find_foreign(scope: Scope) -> Progress | None:
         ("Service", names.traffic_service(name)),
         ("PodDisruptionBudget", names.traffic_service(name)),
         *access_names(scope),
+        *({("Deployment", names.certificate_watcher(name))} if scope.spec.serving.access.tls else ()),
         *route_names(scope),
     }
     for ref in scope.observed.foreign:
