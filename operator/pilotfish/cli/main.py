@@ -19,7 +19,9 @@ from pilotfish.cli import artifacts, verbs
 from pilotfish.cli.advice import advise
 from pilotfish.cli.check import check
 from pilotfish.cli.manifests import Document, Unreadable, read_documents
+from pilotfish.cli.predict import predict
 from pilotfish.cli.preview import preview
+from pilotfish.cli.provenance_view import provenance
 from pilotfish.cli.render import draw
 from pilotfish.cli.report import report
 from pilotfish.cli.session import Place, Session, run
@@ -92,6 +94,8 @@ def get(
 verbs.add_to(app)
 app.add_typer(artifacts.app, name="artifacts")
 app.command()(report)
+app.command()(predict)
+app.command()(provenance)
 
 
 @app.command()

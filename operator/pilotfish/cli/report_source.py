@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from pilotfish import names
-from pilotfish.api.report import Report
+from pilotfish.api.report import Manifest, Report
 from pilotfish.api.status import ModelDeploymentStatus, OptimizationStatus
 from pilotfish.cli.session import FIELD_MANAGER, Editable, Session
 from pilotfish.core import Observed
@@ -28,6 +28,7 @@ from pilotfish.resources.report_pod import CONTAINER, ReportIntent, make_report_
 from pilotfish.resources.revision import RevisionRecord
 
 REPORT = "report.json"
+MANIFEST = "manifest.json"
 LARGEST = 16 << 20
 WAIT_SECONDS = 90.0
 PATIENCE_SECONDS = 10.0
@@ -72,7 +73,7 @@ def read_file(path: Path) -> Report:
         raise Unreadable(f"{file}: {error.strerror or error}") from error
 
 
-def parse(data: bytes, *, where: str) -> Report:
+def parse(data: bytes, where: str) -> Report:
     """The report in these bytes. Raises Unreadable."""
     try:
         return Report.model_validate_json(data)
@@ -103,15 +104,38 @@ def known_of(observed: Observed, *, revision: str | None) -> Known:
 
 async def read_store(session: Session, cluster: PodReader, known: Known) -> Report:
     """The report in the claim, through a pod that is gone afterwards. Raises Unreadable."""
+    return parse(*await _stored(session, cluster, known, REPORT))
+
+
+async def read_manifest(session: Session, cluster: PodReader, known: Known) -> Manifest:
+    """What the artifact says of itself, read as a report is. Raises Unreadable."""
+    data, where = await _stored(session, cluster, known, MANIFEST)
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise Unreadable(f"{where} is no manifest that this version reads") from error
+
+
+def store_of(observed: Observed, known: Known) -> str:
+    """Where the artifacts of a ModelDeployment lie."""
+    tail = f"/{known.record.artifact.path}/{REPORT}" if known.record else ""
+    if tail and known.place is not None and known.place.endswith(tail):
+        return known.place.removesuffix(tail)
+    return f"pvc://{names.store_claim(observed.name)}"
+
+
+async def _stored(session: Session, cluster: PodReader, known: Known, name: str) -> tuple[bytes, str]:
+    """A file beside the artifact, and where it lies."""
     if known.record is None:
         raise Unreadable(f"{known.name} has no artifact yet: {known.said}")
     if known.place is not None and not known.place.startswith("pvc://"):
-        return parse(await asyncio.to_thread(_in_bucket, known.place), where=known.place)
-    path = f"{known.record.artifact.path}/{REPORT}"
+        place = f"{known.place.rpartition('/')[0]}/{name}"
+        return await asyncio.to_thread(_in_bucket, place), place
+    path = f"{known.record.artifact.path}/{name}"
     owner = Owner(name=session.name, namespace=session.namespace, uid=str((await session.read())["metadata"]["uid"]))
     template = known.record.objects.deployment["spec"]["template"]["spec"]
     pod = make_report_pod(owner, ReportIntent(path=path, template=template, suffix=secrets.token_hex(3)))
-    return parse(await _output(cluster, pod), where=f"{path} in the claim {names.store_claim(session.name)}")
+    return await _output(cluster, pod), f"{path} in the claim {names.store_claim(session.name)}"
 
 
 def _in_bucket(place: str) -> bytes:
