@@ -1,0 +1,170 @@
+"""P9: the API server is away for a while, in five ways. Traffic stays where it is; afterwards all goes on by itself.
+
+The operator looks through a proxy, everybody else (the user, the kubelet, clients) directly: only the operator is cut off.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from pilotfish.core.objects import condition_of, ref_of
+from pilotfish.names import MANAGED_BY
+from support.faults.kept import Kept, ProcessLife, ThreadLife
+from support.faults.plan import FOR_EVER, NONE, Act, Fault, On, Plan
+from support.faults.workloads import is_ready, make
+from support.kube import make_object
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.slow]
+
+CONVERGED = 30.0
+LEASE = {"lease_duration": 15, "lease_renew_deadline": 10, "lease_retry": 2}
+MODES = ("refused", "503", "403", "429", "black hole")
+HELD = {"strategy": "Canary", "steps": [{"weight": 50, "hold": "Forever"}], "analysis": {"onNoData": "Pass"}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Seconds until converged, restarts."""
+
+    mode: str
+    outage: float
+    converged: float
+    restarts: int
+
+    def __str__(self) -> str:
+        return f"{self.mode:<10} {self.outage:>4g} s: converged {self.converged:4.1f} s after, {self.restarts} restarts"
+
+
+def plan_of(mode, seconds):
+    """What is swallowed stays so until the network is back, and is then broken off."""
+    how = {
+        "503": {"act": Act.ANSWER, "code": 503},
+        "403": {"act": Act.ANSWER, "code": 403},
+        "429": {"act": Act.ANSWER, "code": 429, "retry_after": 1},
+        "black hole": {"act": Act.BLACK_HOLE, "seconds": seconds},
+    }[mode]
+    faults = [Fault(on=On.ANY, kind=kind, times=FOR_EVER, **how) for kind in ("", "Lease")]
+    streams = [Fault(on=On.EVENT, times=FOR_EVER, **how)] if mode == "black hole" else []
+    return Plan((*faults, *streams))
+
+
+class Outage:
+    """One operator in a namespace of its own, and what happens to it."""
+
+    def __init__(self, stage, namespace, life):
+        self.stage, self.namespace, self.life = stage, namespace, life
+        self.proxy = None
+
+    async def body(self, name):
+        return await self.stage.admin.get(ref_of(make_object(name, self.namespace)))
+
+    async def submit(self, name, spec):
+        await self.stage.admin.apply(make_object(name, self.namespace, spec))
+
+    async def until(self, what, probe, *, seconds=90.0):
+        deadline = time.monotonic() + seconds
+        while not (found := await probe()):
+            assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+            await asyncio.sleep(0.1)
+        return found
+
+    async def ready(self, name):
+        async def probe():
+            return is_ready(await self.body(name))
+
+        await self.until(f"{name} is Ready", probe)
+
+    async def held(self, name):
+        async def probe():
+            body = await self.body(name)
+            told = condition_of(body, "Progressing") or {}
+            return body["status"]["phase"] == "Canarying" and told.get("reason") == "Holding"
+
+        await self.until(f"{name} holds at its step", probe)
+
+    async def traffic(self):
+        """Who gets the requests: Services as they stand, with their versions."""
+        labels = {MANAGED_BY: "pilotfish"}
+        found = await self.stage.admin.list(api_version="v1", kind="Service", namespace=self.namespace, labels=labels)
+        return {s["metadata"]["name"]: (s["metadata"]["resourceVersion"], s["spec"]["selector"]) for s in found}
+
+    async def begin(self, mode, seconds):
+        if mode == "refused":
+            await asyncio.to_thread(self.proxy.cut)
+        else:
+            self.proxy.set(plan_of(mode, seconds))
+
+    async def end(self, mode):
+        if mode == "refused":
+            await asyncio.to_thread(self.proxy.mend)
+        else:
+            self.proxy.set(NONE)
+
+    async def story(self, mode, seconds):
+        host, account = self.stage.prepared.host, self.stage.prepared.account
+        self.proxy = await asyncio.to_thread(host.open, account)
+        settings = {"namespace": self.namespace, "watch_namespaces": self.namespace, "resync": 300, **LEASE}
+        tag = mode.replace(" ", "-")
+        steady, rolling = f"steady-{tag}", f"rolling-{tag}"
+        try:
+            async with Kept(lambda: self.life(self.proxy.kubeconfig, **settings)) as kept:
+                await self.submit(steady, make("v1"))
+                await self.submit(rolling, make("v1", replicas=2))
+                await self.ready(steady)
+                await self.ready(rolling)
+                await self.submit(rolling, make("v2", replicas=2, rollout=HELD))
+                await self.held(rolling)
+                return await self._outage(mode, seconds, kept, steady)
+        finally:
+            await asyncio.to_thread(self.proxy.close)
+            for name in (steady, rolling):
+                await self.stage.admin.delete(ref_of(make_object(name, self.namespace)))
+
+    async def _outage(self, mode, seconds, kept, steady):
+        before, restarts = await self.traffic(), kept.restarts
+        await self.begin(mode, seconds)
+        await self.submit(steady, make("v3"))
+        await asyncio.sleep(seconds)
+        assert await self.traffic() == before, f"{mode}: traffic moved while the API server was away"
+        await self.end(mode)
+        ended = time.monotonic()
+        await self.ready(steady)
+        converged = time.monotonic() - ended
+        after = await self.traffic()
+        others = {name: told for name, told in before.items() if not name.startswith("steady")}
+        assert others == {name: after[name] for name in others}, f"{mode}: traffic of an object at a step moved"
+        return Figures(mode=mode, outage=seconds, converged=converged, restarts=kept.restarts - restarts)
+
+
+async def all_modes(stage, seconds, life):
+    """Each mode with an operator of its own, side by side."""
+
+    async def one(mode):
+        namespace = await stage.slots.get()
+        try:
+            return await Outage(stage, namespace, life).story(mode, seconds)
+        finally:
+            stage.slots.put_nowait(namespace)
+
+    figures = await asyncio.gather(*(one(mode) for mode in MODES))
+    sys.stderr.write("\n" + "\n".join(f"P9 {told}" for told in figures) + "\n")
+    return figures
+
+
+async def test_five_seconds_without_an_api_server_cost_nothing(stage):
+    for told in await all_modes(stage, 5.0, ThreadLife):
+        assert told.converged <= CONVERGED, told
+        assert told.restarts <= 1, told
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seconds", [float(s) for s in os.environ.get("PILOTFISH_OUTAGES", "5 60 600").split()])
+async def test_processes_outlive_every_outage(stage, seconds):
+    for told in await all_modes(stage, seconds, ProcessLife):
+        assert told.converged <= CONVERGED, told
+        assert told.restarts <= 1, told
