@@ -13,11 +13,12 @@ from support.helm import CHART, helm, of_kind, one, render
 from support.kube import fresh_namespace, make_kubectl
 
 ALL = ("--values", str(CHART / "ci" / "all-values.yaml"))
+NAMESPACED = ("--values", str(CHART / "ci" / "namespaced-values.yaml"))
 NOT_BUILT_IN = {"CustomResourceDefinition", "PodMonitor"}
 CRD = REPOSITORY / "crds" / "pilotfish.dev_modeldeployments.yaml"
 
 
-@pytest.fixture(scope="module", params=[(), ALL], ids=["default", "all"])
+@pytest.fixture(scope="module", params=[(), ALL, NAMESPACED], ids=["default", "all", "namespaced"])
 def bodies(request):
     return render(*request.param)
 
@@ -32,8 +33,9 @@ def environment(body):
     return {entry["name"]: entry.get("value") for entry in container["env"]}
 
 
-def test_lint_is_silent():
-    done = helm("lint", "--strict", str(CHART))
+@pytest.mark.parametrize("values", [(), ALL, NAMESPACED], ids=["default", "all", "namespaced"])
+def test_lint_is_silent(values):
+    done = helm("lint", "--strict", str(CHART), *values)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -148,6 +150,11 @@ def test_a_digest_wins_over_a_tag(default):
         ("prometheus.url=prometheus:9090", "prometheus"),
         ("prometheus.url=http://user:secret@prometheus", "prometheus"),
         ("metrics.podMonitor.enabled=yes please", "enabled"),
+        ("admission.sources.everywhere={models/}", "everywhere"),
+        ("admission.sources.namespaces.team-a={s3:/models/}", "namespaces"),
+        ("admission.operator.images={pilotfish/optimizer:0.1.0}", "images"),
+        ("admission.trust.validationActions={Refuse}", "validationActions"),
+        ("networkPolicy.apiServer.cidrs={10.0.0.1}", "cidrs"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(value, named):
@@ -213,7 +220,7 @@ class TestRights:
     def test_named_namespaces_need_no_right_over_the_cluster(self):
         bodies = render("--set", "watchNamespaces={team-a,team-b}")
         names = {body["metadata"]["name"] for body in of_kind(bodies, "ClusterRole")}
-        assert names == {"pilotfish-view", "pilotfish-edit"}  # for users, bound by nobody here
+        assert names == {"pilotfish-view", "pilotfish-edit", "pilotfish-trust"}  # for users, bound by nobody here
         assert of_kind(bodies, "ClusterRoleBinding") == []
         rules = [rule for body in of_kind(bodies, "Role") for rule in body["rules"]]
         assert not any("nodes" in rule["resources"] for rule in rules)

@@ -81,11 +81,11 @@ def test_missing_image_is_named_and_a_corrected_setting_recovers(served: Deploym
     wanted = spec("v2")
     wanted["serving"]["instances"] = 2
     wanted["rollout"] = {}
-    set_triton_image(kubectl, "pilotfish/missing:dev")
+    set_triton_image(kubectl, "pilotfish/triton-cpu:missing")
     try:
         served.apply("killed", wanted)
         found = served.wait_condition("killed", "Ready", "False", reason="ImagePullFailed", seconds=120)
-        assert "pilotfish/missing:dev" in found["message"]
+        assert "pilotfish/triton-cpu:missing" in found["message"]
         assert condition(served.get("killed"), "Available")["status"] == "True"
     finally:
         set_triton_image(kubectl, "pilotfish/triton-cpu:dev")

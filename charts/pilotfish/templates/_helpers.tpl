@@ -97,3 +97,36 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
 {{- end -}}
+
+{{/* The policies about ModelDeployments are for the namespaces that the operator serves. */}}
+{{- define "pilotfish.admissionNamespaces" -}}
+{{- with .Values.watchNamespaces -}}
+matchResources:
+  namespaceSelector:
+    matchExpressions:
+      - key: kubernetes.io/metadata.name
+        operator: In
+        values: {{- toYaml . | nindent 10 }}
+{{- end }}
+{{- end -}}
+
+{{/* Every field of a ModelDeployment that says where something lies. */}}
+{{- define "pilotfish.sourceFields" -}}
+- spec.model.uri
+- spec.model.samples.uri
+- spec.optimization.fineTune.data.uri
+- spec.optimization.prune.fineTune.data.uri
+- spec.optimization.distill.data.uri
+- spec.optimization.distill.teacher.uri
+- spec.storage.bucket.uri
+{{- end -}}
+
+{{/* Peers of a NetworkPolicy: every address but link-local ones, where clouds keep the credentials of their machines. */}}
+{{- define "pilotfish.anywhere" -}}
+- ipBlock:
+    cidr: 0.0.0.0/0
+    except: [169.254.0.0/16]
+- ipBlock:
+    cidr: ::/0
+    except: ["fe80::/10", "fd00:ec2::254/128"]
+{{- end -}}
