@@ -79,7 +79,8 @@ class Operator:
                 clock=self._clock,
                 metrics=self._metrics,
                 queries=self._queries,
-                room=partial(read_room, self._cluster),
+                # Nodes belong to no namespace: who serves named ones has no right to look and does not try.
+                room=None if settings.watch_namespaces else partial(read_room, self._cluster),
             ),
             jobs=JobWatch(clock=self._clock, reader=self._job_progress),
         )
