@@ -263,9 +263,23 @@ async def test_nobody_there():
     await metrics.close()
 
 
-@pytest.mark.parametrize("address", ["", "pod.example", "127.0.0.1:80/x?", "127.0.0.1@evil"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "pod.example",
+        "127.0.0.1:80/x?",
+        "127.0.0.1@evil",
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "fe80::a9fe:a9fe%eth0",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+    ],
+)
 async def test_what_is_no_address_is_never_asked(address):
     metrics = TritonMetrics(clock=Clock())
-    with pytest.raises(Unmeasured, match="no IP address"):
+    with pytest.raises(Unmeasured, match="its address is no "):
         await metrics.sample(address=address, model="digits")
     assert metrics._http._session is None

@@ -16,11 +16,17 @@ _CHUNK = 1 << 16
 
 
 def host_of(address: str) -> str:
-    """An IP address as the host of a URL. Raises Unmeasured for everything else."""
+    """An IP address of a pod as the host of a URL. Raises Unmeasured for everything else.
+
+    No name is ever looked up. Link-local addresses are no pod's: clouds keep the credentials of their machines there.
+    """
     try:
         parsed = ip_address(address)
     except ValueError:
         raise Unmeasured("its address is no IP address") from None
+    meant = (parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None) or parsed
+    if meant.is_link_local or meant.is_multicast or meant.is_unspecified:
+        raise Unmeasured("its address is no pod's")
     return f"[{parsed}]" if isinstance(parsed, IPv6Address) else str(parsed)
 
 

@@ -1,12 +1,15 @@
 """One number from Prometheus, by an instant query.
 
-The address comes from the operator's settings alone: a user's object gives the query, never where it goes. Must not
-judge the number.
+The address comes from the operator's settings alone: a user's object gives the query, never where it goes. Of an error
+only its kind is told on, in words of our own: what else an answer holds may be somebody else's. Must not judge the
+number.
 """
 
 import asyncio
 import json
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,16 @@ from pilotfish.ports import Unmeasured
 
 SECONDS = 3.0
 AT_ONCE = 8
-_LONGEST_SENTENCE = 200
 _OK = 200
+_ERRORS: Mapping[str, str] = {
+    "bad_data": "it does not understand the query{where}; try it in Prometheus itself",
+    "execution": "the query fails when it runs; try it in Prometheus itself",
+    "timeout": "the query takes too long",
+    "canceled": "the query was canceled",
+    "unavailable": "it is not ready to answer",
+}
+"""By `errorType`."""
+_WHERE = re.compile(r"\b([0-9]{1,4}):([0-9]{1,4}): parse error")
 
 
 class NoPrometheus:
@@ -85,8 +96,7 @@ def read_answer(status: int, body: bytes) -> QueryAnswer:
     if not isinstance(answer, dict) or answer.get("status") not in ("success", "error"):
         return QueryAnswer(error=f"Prometheus: HTTP {status} that is no answer of its API")
     if status != _OK or answer["status"] != "success":
-        said = " ".join(str(answer.get("error") or f"HTTP {status}").split())[:_LONGEST_SENTENCE]
-        return QueryAnswer(error=f"Prometheus: {said}")
+        return QueryAnswer(error=f"Prometheus: {_told(answer) or f'HTTP {status}'}")
     data = answer.get("data")
     kind, result = (data.get("resultType"), data.get("result")) if isinstance(data, dict) else (None, None)
     if kind == "scalar":
@@ -96,6 +106,14 @@ def read_answer(status: int, body: bytes) -> QueryAnswer:
     if kind in ("matrix", "string"):
         return QueryAnswer(error=f"the query returns a {kind}; write one that returns one number")
     return QueryAnswer(error=f"Prometheus: HTTP {status} that is no answer of its API")
+
+
+def _told(answer: Mapping[str, Any]) -> str | None:
+    """What is known of an error, without a word of the answer."""
+    place = _WHERE.search(str(answer.get("error")))
+    where = f" (line {place[1]}, character {place[2]})" if place else ""
+    sentence = _ERRORS.get(str(answer.get("errorType")))
+    return None if sentence is None else sentence.format(where=where)
 
 
 def _only(vector: list[Any]) -> QueryAnswer:
