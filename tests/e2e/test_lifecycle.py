@@ -1,7 +1,11 @@
 """One model's life on real nodes: served, updated under load, taken back, deleted."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +32,17 @@ def digits(kubectl: Kubectl, namespace: str, tmp_path_factory: pytest.TempPathFa
     return packed
 
 
+def predict(kubectl: Kubectl, name: str, *, namespace: str, values: list[Any]) -> dict[str, Any]:
+    """What `pilotfish predict` prints for machines."""
+    command = [str(Path(sys.executable).with_name("pilotfish")), "predict", name, "--input", "-", "-o", "json"]
+    done = subprocess.run(
+        [*command, "-n", namespace, "--kubeconfig", str(kubectl.kubeconfig)],
+        input=json.dumps(values), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def test_served_updated_under_load_taken_back_and_deleted(
     deployments: Deployments, digits: Mapping[str, Path], kubectl: Kubectl, namespace: str
 ):
@@ -44,6 +59,12 @@ def test_served_updated_under_load_taken_back_and_deleted(
     assert first["status"]["optimization"]["winner"] in {"onnx-fp32", "torchscript-fp32"}
     pods = kubectl.list("pods", namespace=namespace, selector="pilotfish.dev/component=triton")
     assert [pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for pod in pods] == ["1"]
+
+    told = predict(kubectl, "digits", namespace=namespace, values=images.tolist())
+    np.testing.assert_allclose(
+        np.reshape(told["outputs"][0]["data"], (2, -1)), answers["v1"]["logits"], rtol=1e-3, atol=1e-4
+    )
+    assert told["revision"] == first["status"]["stableRevision"]["hash"]
 
     client = ClientPod(kubectl=kubectl, namespace=namespace, name="client")
     client.start(service="digits", cases=pack_cases({"image": images}, answers))

@@ -15,9 +15,9 @@ import pytest
 from support.seeded_bugs import BUGS, PACKAGE, ROOT
 
 HARNESS = (
+    ("tests/controller", "not soak and not apiserver"),
     ("tests/simulation", "not soak"),
     ("tests/faults", "not soak and not apiserver"),
-    ("tests/controller", "not soak and not apiserver"),
     ("tests/faults", "apiserver and not soak"),
 )
 """Suites that know nothing of single functions: laws, crashes, faults, the loop. Not the tests of the core's parts."""

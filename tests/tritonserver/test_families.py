@@ -1,13 +1,18 @@
 """The optimizer's artifacts on a real tritonserver: every family over HTTP and gRPC, compared with PyTorch."""
 
+import http.client
+import json
+
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 
+from pilotfish.cli.port_forward import PodPort
+from pilotfish.cli.tensors import Tensor, make_request, read_answer
+from support import infer
 from support.families import SOURCES, Optimized, optimize
-from support.infer import grpc, http
-from support.triton import Flavour
+from support.triton import Flavour, TritonServer
 
 pytestmark = [pytest.mark.triton, pytest.mark.torch, pytest.mark.slow]
 
@@ -22,13 +27,23 @@ def _ask(client, module, name: str, done: Optimized, call: dict[str, np.ndarray]
     return {t.name: answer.as_numpy(t.name) for t in done.message.signature.outputs}
 
 
+def _ask_in_json(server: TritonServer, name: str, done: Optimized, call: dict[str, np.ndarray]) -> tuple[Tensor, ...]:
+    """As `pilotfish predict` asks, without the port-forward."""
+    text = json.dumps({spec.name: call[spec.name].tolist() for spec in done.message.signature.inputs})
+    port = PodPort(http.client.HTTPConnection(server.http_address, timeout=60))
+    return read_answer(port.post(f"/v2/models/{name}/infer", make_request(text, done.message.signature)).body)
+
+
 def _serve_and_compare(start_triton, name: str, done: Optimized, flavour: Flavour) -> None:
     server = start_triton(done.repository, flavour=flavour).wait_ready(name, seconds=180)
     for call in done.source.calls:
         expected = done.source.answer(call)
-        for client, module in ((http(server), triton_http), (grpc(server), triton_grpc)):
+        for client, module in ((infer.http(server), triton_http), (infer.grpc(server), triton_grpc)):
             for output, value in _ask(client, module, name, done, call).items():
                 np.testing.assert_allclose(value, expected[output], rtol=1e-3, atol=1e-4, err_msg=output)
+        for tensor in _ask_in_json(server, name, done, call):
+            value = np.array(tensor.data).reshape(tensor.shape)
+            np.testing.assert_allclose(value, expected[tensor.name], rtol=1e-3, atol=1e-4, err_msg=tensor.name)
 
 
 @pytest.mark.parametrize("name", SOURCES)
