@@ -5,6 +5,7 @@ import lzma
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from pilotfish.api.report import OptimizerReason as Reason
@@ -39,6 +40,9 @@ def check_zip(path: Path, *, max_bytes: int = MAX_BYTES) -> list[str]:
         if (info.external_attr >> 16) & _TYPE_MASK == _LINK:
             raise _unsafe(path, f"holds the link {info.filename!r}", "pack real files")
         _check_name(path, info.filename)
+    names = [info.filename for info in infos]
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise _unsafe(path, f"holds {twice!r} twice, which readers understand differently", "pack it again")
     _check_totals(path, count=len(infos), size=sum(i.file_size for i in infos), max_bytes=max_bytes)
     return [info.filename for info in infos if not info.is_dir()]
 

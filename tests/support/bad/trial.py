@@ -2,6 +2,8 @@
 
 import hashlib
 import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,8 +60,17 @@ def sandbox(
     return pod, Surroundings(tmp_path)
 
 
-def refuse(bad: Bad, sandbox: tuple[Pod, Surroundings], capfd: pytest.CaptureFixture[str]) -> TerminationMessage:
-    """Run fetch and optimize on it; what it ends with, after every check that holds for all bad inputs."""
+def refuse(
+    bad: Bad,
+    sandbox: tuple[Pod, Surroundings],
+    capfd: pytest.CaptureFixture[str],
+    *,
+    during: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> TerminationMessage:
+    """Run fetch and optimize on it; what it ends with, after every check that holds for all bad inputs.
+
+    `during` is entered while the commands run.
+    """
     pod, around = sandbox
     uri = bad.uri if "://" in bad.uri else f"pvc://claim/{bad.uri}"
     for name, value in (tensorflow_environment() if bad.tensorflow else {}).items():
@@ -69,10 +80,11 @@ def refuse(bad: Bad, sandbox: tuple[Pod, Surroundings], capfd: pytest.CaptureFix
     model = {key: value for key, value in {"uri": uri, **more}.items() if value is not None}
     pod.job(model, **bad.job)
     before = around.list()
-    code, told = pod.command("fetch")
-    if bad.fetched:
-        assert code == 0, told.message
-        code, told = pod.command("optimize")
+    with during():
+        code, told = pod.command("fetch")
+        if bad.fetched:
+            assert code == 0, told.message
+            code, told = pod.command("optimize")
     assert (told.outcome, told.reason, code) == (Outcome.FAILED, bad.reason, bad.code), told.message
     assert all(part in told.message for part in bad.says), told.message
     assert "\n" not in told.message

@@ -269,11 +269,17 @@ def _plain_state(found: Identified, state: Any) -> dict[str, Any]:
             f"saved it; {_HAND_OVER}",
         )
     for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        inner = _items(state).get(key)
+        state = inner if isinstance(inner, Mapping) else state
+    plain = _items(state)
+    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in plain.values()):
         raise OptimizerError(Reason.MODEL_INVALID, f"{found.path.name} is no state_dict; save model.state_dict()")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    return {str(key).removeprefix("module."): value for key, value in plain.items()}
+
+
+def _items(value: Any) -> dict[Any, Any]:
+    """What a dictionary holds, whatever attributes of its own the file gave it; empty for anything else."""
+    return dict(dict.items(value)) if isinstance(value, dict) else {}
 
 
 def _unsafe_names(path: Path) -> str:

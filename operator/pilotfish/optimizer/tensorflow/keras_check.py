@@ -17,11 +17,12 @@ from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.progress import size_text
 
 _CODE = frozenset({"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
-_MODULES = (
-    "keras", "keras.activations", "keras.constraints", "keras.dtype_policies", "keras.initializers", "keras.layers",
-    "keras.losses", "keras.metrics", "keras.models", "keras.optimizers", "keras.quantizers", "keras.regularizers",
-    "keras.src", "builtins",
+_PARTS = (
+    "activations", "constraints", "dtype_policies", "initializers", "layers", "losses", "metrics", "models", "ops",
+    "optimizers", "quantizers", "random", "regularizers",
 )  # fmt: skip
+_BUILTINS = frozenset({"function"})
+"""How Keras writes the name of one of its own functions."""
 _FILES = frozenset({"vocabulary", "filepath", "file_path", "vocabulary_file"})
 _SMALL = 64 * 1024**2
 
@@ -105,7 +106,7 @@ def _check_config(path: Path, config: Any) -> None:
                 f"{path.name} builds {own}, whose code is not in the file; export the model with "
                 "model.export(folder) and trust: Executable, or as ONNX",
             )
-        if "class_name" in item and isinstance(module, str) and not _is_keras(module):
+        if "class_name" in item and isinstance(module, str) and not _is_keras(module, kind):
             raise _unsafe(path, f"builds {module}.{kind}, which is no part of Keras", _TRUST)
         for key in sorted(_FILES & item.keys()):
             if isinstance(item[key], str) and item[key]:
@@ -115,8 +116,12 @@ def _check_config(path: Path, config: Any) -> None:
 _TRUST = "set spec.model.trust: Executable if you trust whoever wrote it, or write that part with Keras operations"
 
 
-def _is_keras(module: str) -> bool:
-    return module in _MODULES or module.startswith(("keras.src.", "keras.layers.", "keras.models."))
+def _is_keras(module: str, kind: object) -> bool:
+    """Whether a class of this name is one of Keras' own parts of a model, not one of its tools."""
+    if module == "builtins":
+        return kind in _BUILTINS
+    inner = module.removeprefix("keras.").removeprefix("src.")
+    return module == "keras" or (module.startswith("keras.") and inner.split(".")[0] in _PARTS)
 
 
 def _dicts(value: Any) -> Iterator[dict[str, Any]]:
