@@ -17,28 +17,15 @@ from pilotfish.api.optimization import ExportFormat
 from pilotfish.api.tolerance import Tolerance
 from pilotfish.resources import (
     JobIntent,
-    RevisionObjects,
-    RevisionRecord,
-    ServingIntent,
-    ShadowIntent,
-    VerifyIntent,
-    make_config_map,
-    make_controller_revision,
-    make_deployment,
     make_event,
-    make_headless_service,
     make_job,
-    make_pod_disruption_budget,
     make_refresh_job,
-    make_service,
-    make_shadow,
-    make_store_claim,
     make_verify_job,
     read_record,
-    with_scale,
 )
 from pilotfish.resources.job import optimizer_image
-from support.builders import NOW, OWNER, POLICY, make_artifact, make_result, make_signature, make_spec
+from support.builders import NOW, OWNER, POLICY, make_spec
+from support.rendered import render_all, verify_intent
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -88,52 +75,7 @@ SPECS = {
 
 def render(spec_name, *, backend="onnxruntime"):
     """All objects of one spec, by file name."""
-    spec = make_spec(SPECS[spec_name])
-    revision, recipe = names.revision_hash(spec), names.recipe_key(spec)
-    artifact, signature = make_artifact(recipe, backend=backend), make_signature()
-    deployment = make_deployment(
-        OWNER, ServingIntent(serving=spec.serving, revision=revision, artifact=artifact, storage=spec.storage), POLICY
-    )
-    config_map = make_config_map(
-        OWNER, revision=revision, serving=spec.serving, backend=artifact.backend, signature=signature, policy=POLICY
-    )
-    headless = make_headless_service(OWNER, revision=revision)
-    record = RevisionRecord(
-        hash_version=names.HASH_VERSION,
-        revision=revision,
-        recipe_key=recipe,
-        intent=names.intent(spec),
-        artifact=artifact,
-        signature=signature,
-        summary=make_result(recipe).summary,
-        objects=RevisionObjects(deployment=deployment, config_map=config_map, service=headless),
-    )
-    return {
-        "claim": make_store_claim(OWNER, spec.storage),
-        "job": make_job(OWNER, JobIntent(spec=spec, revision=revision, recipe_key=recipe, generation=1), POLICY),
-        "revision": make_controller_revision(OWNER, record, number=1),
-        "config-map": config_map,
-        "headless": headless,
-        "verify-job": make_verify_job(OWNER, verify_intent(record, spec), POLICY),
-        "refresh-job": make_refresh_job(OWNER, spec.model, POLICY, storage=spec.storage),
-        "shadow": make_shadow(OWNER, shadow_intent(spec, candidate=revision), POLICY),
-        "deployment": with_scale(deployment, replicas=spec.serving.replicas, progress_deadline="10m"),
-        "service": make_service(OWNER, stable=revision, pointed=revision, protocols=spec.serving.protocols),
-        "budget": make_pod_disruption_budget(OWNER, revision=revision, min_available=1),
-    }
-
-
-def shadow_intent(spec, *, candidate="another7", **changes):
-    """A candidate beside another revision."""
-    told = {"stable": "another8", "candidate": candidate, "sample_rate": 0.05, "progress_deadline": "10m"}
-    return ShadowIntent(**{**told, "precisions": ("FP32",), "tolerance": spec.optimization.tolerance, **changes})
-
-
-def verify_intent(record, spec, **changes):
-    """The record's verification on the pods of one Deployment."""
-    told = {"tolerance": spec.optimization.tolerance, "tolerance_field": "spec.optimization.tolerance"}
-    told["storage"] = spec.storage
-    return VerifyIntent(**{**told, "record": record, "pods": spec.serving.replicas, "deployment_uid": "uid", **changes})
+    return render_all(make_spec(SPECS[spec_name]), backend=backend)
 
 
 @pytest.mark.parametrize("version", ["1.30", "1.36", "1.37"])

@@ -1,0 +1,80 @@
+"""All objects that the operator makes for one spec, whatever state it would be in."""
+
+from typing import Any
+
+from pilotfish import names
+from pilotfish.api.spec import ModelDeploymentSpec
+from pilotfish.resources import (
+    JobIntent,
+    Owner,
+    Policy,
+    RevisionObjects,
+    RevisionRecord,
+    ServingIntent,
+    ShadowIntent,
+    VerifyIntent,
+    make_config_map,
+    make_controller_revision,
+    make_deployment,
+    make_headless_service,
+    make_job,
+    make_pod_disruption_budget,
+    make_refresh_job,
+    make_service,
+    make_shadow,
+    make_store_claim,
+    make_verify_job,
+    with_scale,
+)
+from support.builders import OWNER, POLICY, make_artifact, make_result, make_signature
+
+
+def render_all(
+    spec: ModelDeploymentSpec, *, backend: str = "onnxruntime", owner: Owner = OWNER, policy: Policy = POLICY
+) -> dict[str, dict[str, Any]]:
+    """Every object by the name of what it is for."""
+    revision, recipe = names.revision_hash(spec), names.recipe_key(spec)
+    artifact, signature = make_artifact(recipe, backend=backend), make_signature()
+    deployment = make_deployment(
+        owner, ServingIntent(serving=spec.serving, revision=revision, artifact=artifact, storage=spec.storage), policy
+    )
+    config_map = make_config_map(
+        owner, revision=revision, serving=spec.serving, backend=artifact.backend, signature=signature, policy=policy
+    )
+    headless = make_headless_service(owner, revision=revision)
+    record = RevisionRecord(
+        hash_version=names.HASH_VERSION,
+        revision=revision,
+        recipe_key=recipe,
+        intent=names.intent(spec),
+        artifact=artifact,
+        signature=signature,
+        summary=make_result(recipe).summary,
+        objects=RevisionObjects(deployment=deployment, config_map=config_map, service=headless),
+    )
+    return {
+        "claim": make_store_claim(owner, spec.storage),
+        "job": make_job(owner, JobIntent(spec=spec, revision=revision, recipe_key=recipe, generation=1), policy),
+        "revision": make_controller_revision(owner, record, number=1),
+        "config-map": config_map,
+        "headless": headless,
+        "verify-job": make_verify_job(owner, verify_intent(record, spec), policy),
+        "refresh-job": make_refresh_job(owner, spec.model, policy, storage=spec.storage),
+        "shadow": make_shadow(owner, shadow_intent(spec, candidate=revision), policy),
+        "deployment": with_scale(deployment, replicas=spec.serving.replicas, progress_deadline="10m"),
+        "service": make_service(owner, stable=revision, pointed=revision, protocols=spec.serving.protocols),
+        "budget": make_pod_disruption_budget(owner, revision=revision, min_available=1),
+    }
+
+
+def shadow_intent(spec: ModelDeploymentSpec, *, candidate: str = "another7", **changes: Any) -> ShadowIntent:
+    """A candidate beside another revision."""
+    told = {"stable": "another8", "candidate": candidate, "sample_rate": 0.05, "progress_deadline": "10m"}
+    return ShadowIntent(**{**told, "precisions": ("FP32",), "tolerance": spec.optimization.tolerance, **changes})
+
+
+def verify_intent(record: RevisionRecord, spec: ModelDeploymentSpec, **changes: Any) -> VerifyIntent:
+    """The record's verification on the pods of one Deployment."""
+    told = {"tolerance": spec.optimization.tolerance, "tolerance_field": "spec.optimization.tolerance"}
+    told["storage"] = spec.storage
+    return VerifyIntent(**{**told, "record": record, "pods": spec.serving.replicas, "deployment_uid": "uid", **changes})
