@@ -41,20 +41,6 @@ def test_every_setting_exists_in_this_kopf(monkeypatch):
     watching.make_settings()
 
 
-def test_only_our_objects_are_watched():
-    settings = watching.make_settings()
-    assert len(watching.children()) == len(watched_kinds(gateway_api=False))
-    for resource in watching.children():
-        assert settings.watching.label_selectors[resource] == "app.kubernetes.io/managed-by=pilotfish"
-
-
-def test_routes_are_watched_where_the_gateway_api_is_in_use():
-    more = set(watching.children(gateway_api=True)) - set(watching.children())
-    assert more == {("gateway.networking.k8s.io", "v1", kind) for kind in ("httproutes", "grpcroutes")}
-    selectors = watching.make_settings(gateway_api=True).watching.label_selectors
-    assert {selectors[resource] for resource in more} == {"app.kubernetes.io/managed-by=pilotfish"}
-
-
 def test_server_timeout_is_whole_seconds():
     """It is sent as timeoutSeconds, which the API server reads as an integer."""
     assert isinstance(watching.make_settings().watching.server_timeout, int)

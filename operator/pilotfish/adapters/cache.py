@@ -8,6 +8,7 @@ It may be behind. Who takes away or overwrites something because of it must ask 
 (`controller.reconcile` does).
 """
 
+import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -61,7 +62,7 @@ class _World:
 class Cache:
     """`touched` hears of every ModelDeployment of which something changed; of children only where it is known itself.
 
-    scopes: every (kind, namespace) that somebody promised to list and watch.
+    scopes: every (kind, namespace) that somebody promised to list and watch; without any it keeps nothing.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class Cache:
     ) -> None:
         self._touched = touched
         self._unlisted = set(scopes)
+        self._is_followed = bool(self._unlisted)
+        self._complete = asyncio.Event()
         self._unserved: set[Kind] = set()
         self._held: dict[Place, _Held] = {}
         self._worlds: dict[Owner, _World] = {}
@@ -77,15 +80,14 @@ class Cache:
 
     # What a pass asks.
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether every scope was listed at least once (ModelDeployments need not be: one is here or it is not)."""
-        return not self._unlisted
+    async def completed(self) -> None:
+        """Return once every scope was listed (ModelDeployments need not be: one is here or it is not)."""
+        await self._complete.wait()
 
     def read(self, *, namespace: str, name: str) -> Reading | None:
         """The object and its children; None where the API server must be asked."""
         world = self._worlds.get((namespace, stem(name)))
-        if world is None or world.own is None or not self.is_complete:
+        if world is None or world.own is None or self._unlisted:
             return None
         return Reading(
             body=self._body(world.own),
@@ -136,12 +138,17 @@ class Cache:
                 self._forget(held.uid)
                 self._drop(place)
         self._unserved.discard(mark.kind)
-        self._unlisted.discard((mark.kind, mark.namespace))
+        self._settle(mark.kind, mark.namespace)
 
     def not_served(self, kind: Kind, namespace: str | None) -> None:
         """Nobody installed this kind."""
         self._unserved.add(kind)
+        self._settle(kind, namespace)
+
+    def _settle(self, kind: Kind, namespace: str | None) -> None:
         self._unlisted.discard((kind, namespace))
+        if not self._unlisted:
+            self._complete.set()
 
     # What we know from our own requests.
 
@@ -162,7 +169,27 @@ class Cache:
         self._held[place] = replace(held, text=json.dumps(body))
         self._change(held.owner)
 
+    def uid(self, *, namespace: str, name: str) -> str | None:
+        """Of the object as known; None for an unknown one."""
+        world = self._worlds.get((namespace, stem(name)))
+        return None if world is None or world.own is None else self._held[world.own].uid
+
+    def knows_newer(self, body: Body) -> bool:
+        """Whether a later state of this object was told before: whoever answered with this one is behind."""
+        held = self._held.get(_place(body))
+        metadata = body["metadata"]
+        return held is not None and held.uid == metadata["uid"] and held.version > int(metadata["resourceVersion"])
+
+    def absent(self, *, namespace: str, name: str, uid: str | None) -> None:
+        """The API server has no object of that name; what is known of the one with this uid is out of date."""
+        world = self._worlds.get((namespace, stem(name)))
+        if uid is not None and world is not None and world.own is not None and self._held[world.own].uid == uid:
+            self._forget(uid)
+            self._drop(world.own)
+
     def _put(self, body: Body) -> bool:
+        if not self._is_followed:
+            return False
         place, metadata = _place(body), body["metadata"]
         held = self._held.get(place)
         version = int(metadata["resourceVersion"])

@@ -23,8 +23,8 @@ from kubernetes.aio.config import (
     load_kube_config,
 )
 
-MAX_CONNECTIONS = 32
-"""One request per connection; more than workers times concurrent reads only costs memory."""
+MAX_CONNECTIONS = 0
+"""Without a limit: every stream of a watch keeps one for itself, kinds times namespaces; passes are few."""
 UNHEARD = 5.0
 """Seconds after which the kernel forgets what nobody has acknowledged.
 

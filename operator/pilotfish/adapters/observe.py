@@ -1,4 +1,4 @@
-"""Read one ModelDeployment and everything that carries its label: live lists, all at once, no cache to be stale."""
+"""Read one ModelDeployment and everything that carries its label: live lists, no cache to be stale."""
 
 import asyncio
 from collections.abc import Mapping
@@ -33,10 +33,10 @@ async def read(cluster: Cluster, *, namespace: str, name: str, gateway_api: bool
     ref = ObjectRef(api_version=API_VERSION, kind=KIND, namespace=namespace, name=name)
     labels = {NAME_LABEL: stem(name)}
     kinds = watched_kinds(gateway_api=gateway_api)
-    lists = asyncio.gather(*(list_kind(cluster, kind, namespace=namespace, labels=labels) for kind in kinds))
-    body, found = await asyncio.gather(cluster.get(ref), lists)
+    body = await cluster.get(ref)
     if body is None:
         return None
+    found = await asyncio.gather(*(list_kind(cluster, kind, namespace=namespace, labels=labels) for kind in kinds))
     return Reading(
         body=body,
         objects=tuple(child for children in found for child in children or ()),

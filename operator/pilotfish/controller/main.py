@@ -8,16 +8,19 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
+from itertools import product
 from typing import Any
 
 import kopf
 from pydantic import ValidationError
 
+from pilotfish.adapters.cache import Cache
 from pilotfish.adapters.clock import ServerClock
 from pilotfish.adapters.connection import NoCluster, connect, credentials_of
 from pilotfish.adapters.job_progress import JobProgressReader
 from pilotfish.adapters.kube import KubeCluster
 from pilotfish.adapters.prometheus import make_queries
+from pilotfish.adapters.reflector import Reflector
 from pilotfish.adapters.room import read_room
 from pilotfish.adapters.triton_metrics import TritonMetrics
 from pilotfish.controller import handlers, watching
@@ -31,7 +34,9 @@ from pilotfish.controller.measure import Measurements
 from pilotfish.controller.reconcile import Reconciler
 from pilotfish.controller.sweep import Sweep, Watched
 from pilotfish.core import plan
-from pilotfish.ports import ClusterError
+from pilotfish.core.observed import watched_kinds
+from pilotfish.names import FIELD_MANAGER, MANAGED_BY
+from pilotfish.ports import Body, ClusterError
 from pilotfish.settings import OperatorSettings
 from pilotfish.telemetry import logs, metrics
 
@@ -39,6 +44,8 @@ log = logs.logger("pilotfish.main")
 
 GRACE = 10.0
 """Seconds that running passes get to finish after a signal."""
+CACHE_PATIENCE = 30.0
+"""Seconds that the first pass waits for the lists of all children."""
 API_SILENCE = 30.0
 SWEEPS_MISSED = 3
 
@@ -53,6 +60,9 @@ class Operator:
         self._cluster = KubeCluster(client, on_request=metrics.count_request, clock=self._clock)
         self._queue: KeyedQueue[Key] = KeyedQueue()
         self._watched = Watched()
+        kinds = watched_kinds(gateway_api=settings.gateway_api)
+        self._scopes = tuple(product(kinds, settings.watch_namespaces or (None,)))
+        self._cache = Cache(scopes=self._scopes, touched=lambda namespace, name: self._queue.put(Key(namespace, name)))
         self._stop = asyncio.Event()
         self._lease = Lease(
             store=self._cluster,
@@ -83,6 +93,7 @@ class Operator:
                 room=None if settings.watch_namespaces else partial(read_room, self._cluster),
             ),
             jobs=JobWatch(clock=self._clock, reader=self._job_progress),
+            cache=self._cache,
         )
         self._sweep = Sweep(
             cluster=self._cluster,
@@ -91,6 +102,7 @@ class Operator:
             enqueue=self._queue.put,
             interval=settings.resync,
             gateway_api=settings.gateway_api,
+            cache=self._cache,
         )
         self._health = Health()
 
@@ -155,8 +167,9 @@ class Operator:
         parts = {
             "lease": asyncio.create_task(self._lease.hold()),
             "watches": asyncio.create_task(self._watch(stop_kopf)),
+            "children": asyncio.create_task(self._follow_children()),
             "sweep": asyncio.create_task(self._sweep.run()),
-            "workers": asyncio.create_task(workers.run()),
+            "workers": asyncio.create_task(self._work(workers)),
             "signal": asyncio.create_task(self._stop.wait()),
         }
         try:
@@ -164,7 +177,7 @@ class Operator:
         finally:
             self._queue.close()
             stop_kopf.set()
-            for name in ("sweep", "signal"):
+            for name in ("sweep", "signal", "children"):
                 parts[name].cancel()
             await asyncio.wait({parts["workers"]}, timeout=GRACE)
             parts["workers"].cancel()
@@ -179,18 +192,41 @@ class Operator:
             if isinstance(result, Exception):
                 raise result
 
+    async def _follow_children(self) -> None:
+        """Keep the cache up to date, for ever."""
+        async with asyncio.TaskGroup() as group:
+            for kind, namespace in self._scopes:
+                reflector = Reflector(
+                    source=self._cluster,
+                    cache=self._cache,
+                    kind=kind,
+                    namespace=namespace,
+                    labels={MANAGED_BY: FIELD_MANAGER},
+                    saw=self._watched.saw,
+                )
+                group.create_task(reflector.run(), name=f"{kind[1]} in {namespace or 'all namespaces'}")
+
+    async def _work(self, workers: Workers[Key]) -> None:
+        """Pass after pass, once the children are known; without them each pass asks."""
+        with suppress(TimeoutError):
+            await self._unless_stopped(asyncio.wait_for(self._cache.completed(), CACHE_PATIENCE))
+        await workers.run()
+
+    def _heard(self, body: Body) -> None:
+        self._watched.saw(body)
+        self._cache.heard(body)
+
     async def _watch(self, stop: asyncio.Event) -> None:
         namespaces = self._settings.watch_namespaces
         registry = handlers.make_registry(
-            enqueue=self._queue.put,
-            saw=self._watched.saw,
+            heard=self._heard,
+            heard_gone=self._cache.heard_gone,
             login=lambda: credentials_of(self._client),
-            gateway_api=self._settings.gateway_api,
         )
         ready = asyncio.Event()
         watches = kopf.operator(
             registry=registry,
-            settings=watching.make_settings(gateway_api=self._settings.gateway_api),
+            settings=watching.make_settings(),
             namespaces=namespaces,
             clusterwide=not namespaces,
             stop_flag=stop,

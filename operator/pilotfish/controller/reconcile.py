@@ -1,15 +1,23 @@
-"""One pass: read, measure, plan, execute in the plan's order, and say how it ended. The only place that writes."""
+"""One pass: read, measure, plan, execute in the plan's order, and say how it ended. The only place that writes.
+
+What is read is what the cache knows: no request. The cache may be behind, so a plan made from it may create, which the
+API server refuses where something stands, and may store a status, which it refuses for another version of the object.
+A plan that takes something away or overwrites it is thrown away and made again from what the API server answers now.
+So is one whose key had trouble in its last pass: nobody knows what of that one was carried out.
+"""
 
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import datetime
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 from structlog.contextvars import bound_contextvars
 
+from pilotfish.adapters.cache import Cache
 from pilotfish.adapters.observe import Reading, read
 from pilotfish.controller.job_watch import JobWatch
 from pilotfish.controller.keys import Key
@@ -19,13 +27,15 @@ from pilotfish.core import Apply, Observed, Plan, Policy
 from pilotfish.core.invalid import plan_for_refusal
 from pilotfish.core.job_progress import GAP
 from pilotfish.core.objects import condition_is_true, ref_of
-from pilotfish.ports import Body, Clock, Cluster, ClusterError, Conflict, Forbidden, Invalid, NotFound
+from pilotfish.ports import ABSENT, Body, Clock, Cluster, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from pilotfish.telemetry import metrics
 from pilotfish.telemetry.logs import logger
 
 log = logger("pilotfish.reconcile")
 
 MAX_LOOKS = 3
+LOOKS_AGAIN = timedelta(hours=1)
+"""An object of which nothing changes is planned again after so long: only what changes, or is due, is worth a pass."""
 Planner = Callable[[Observed, Policy, datetime], Plan]
 
 
@@ -38,11 +48,25 @@ class Refused(Exception):
         self.error = error
 
 
+class InTheWay(Exception):
+    """Something stands where the pass would create; the cache did not know it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rest:
+    """A pass that found nothing to do: with the same stamp the next one will not either, until `due`."""
+
+    stamp: int
+    since: datetime
+    due: datetime | None
+
+
 class Reconciler:
-    """Passes for any key; remembers of each object only what the metrics show.
+    """Passes for any key; remembers of each object only what the metrics show, and that there was nothing to do.
 
     measurements: what a rollout is judged by; without them nothing is measured.
     jobs: how far Jobs are; without them no progress is shown.
+    cache: what is known without asking; without it every pass asks.
     """
 
     def __init__(
@@ -54,6 +78,7 @@ class Reconciler:
         plan: Planner,
         measurements: Measurements | None = None,
         jobs: JobWatch | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self._cluster = cluster
         self._clock = clock
@@ -61,6 +86,10 @@ class Reconciler:
         self._plan = plan
         self._measurements = measurements
         self._jobs = jobs
+        self._cache = cache or Cache(scopes=())
+        self._asks: set[Key] = set()
+        self._misses: dict[Key, int] = {}
+        self._rests: dict[Key, _Rest] = {}
         self._states: dict[Key, metrics.ObjectState] = {}
 
     def states(self) -> tuple[metrics.ObjectState, ...]:
@@ -70,55 +99,126 @@ class Reconciler:
     async def __call__(self, key: Key) -> Outcome:
         """One pass. Never raises what the cluster answers: the outcome says what becomes of the key."""
         with bound_contextvars(namespace=key.namespace, name=key.name, reconcile_id=uuid4().hex[:12]):
+            asks = key in self._asks
+            self._asks.add(key)  # until this pass has ended well
             try:
-                return await self._pass(key)
+                return await self._pass(key, asks=asks)
             except ClusterError as error:
                 return _failed(error)
 
-    async def _pass(self, key: Key) -> Outcome:
+    async def _pass(self, key: Key, *, asks: bool) -> Outcome:
+        """Without a question where that is enough."""
+        reading = None if asks else self._cache.read(namespace=key.namespace, name=key.name)
+        if reading is not None:
+            stamp = self._cache.stamp(namespace=key.namespace, name=key.name)
+            resting = self._still_rests(key, stamp)
+            if resting is not None:
+                self._asks.discard(key)
+                return resting
+            with _bound(reading):
+                plan = await self._decide(key, reading)
+                if not _takes(plan):
+                    with suppress(InTheWay):
+                        return await self._execute(key, reading, plan, stamp=stamp)
+        return await self._pass_that_asks(key)
+
+    async def _pass_that_asks(self, key: Key) -> Outcome:
+        uid = self._cache.uid(namespace=key.namespace, name=key.name)
         reading = await read(
             self._cluster, namespace=key.namespace, name=key.name, gateway_api=self._policy.gateway_api
         )
         if reading is None:
-            self._states.pop(key, None)
-            if self._measurements is not None:
-                self._measurements.forget(key)
-            if self._jobs is not None:
-                self._jobs.forget(key)
-            return Outcome(result=Result.SUCCESS)
-        metadata = reading.body["metadata"]
-        with bound_contextvars(uid=metadata["uid"], generation=metadata["generation"]):
-            plan = await self._decide(key, reading)
+            return self._miss(key, uid)
+        self._misses.pop(key, None)
+        for body in (reading.body, *reading.objects):
+            if self._cache.knows_newer(body):
+                raise ClusterError("the API server answers with an older state than it told before")
+            self._cache.learned(body)
+        stamp = self._cache.stamp(namespace=key.namespace, name=key.name)
+        with _bound(reading):
+            seen, plan = await self._decide_with_a_look(key, reading)
             try:
-                await self._write_children(plan)
-            except Refused as refused:
-                return await self._tell_refusal(reading, refused)
-            await self._tell(plan)
-            for note in plan.notes:
-                log.log(logging.DEBUG if plan.is_empty else logging.INFO, note)
-            self._states[key] = _state(key, plan.status or reading.body)
+                outcome = await self._execute(key, reading, plan, stamp=stamp)
+            except InTheWay as error:
+                raise Conflict("something appeared under the name of a child during the pass") from error
+        if seen is not reading:
+            # What no watch tells of stands in the way: only asking shows when it is gone.
+            self._asks.add(key)
+            self._rests.pop(key, None)
+        return outcome
+
+    def _miss(self, key: Key, uid: str | None) -> Outcome:
+        """The API server has no such object. While the cache has one, with this uid, that is asked more than once."""
+        self._misses[key] = self._misses.get(key, 0) + 1
+        if uid is not None and self._misses[key] < MAX_LOOKS:
+            raise Conflict("the object is gone, and no watch has told so yet")
+        self._cache.absent(namespace=key.namespace, name=key.name, uid=uid)
+        self._forget(key)
+        return Outcome(result=Result.SUCCESS)
+
+    async def _execute(self, key: Key, reading: Reading, plan: Plan, *, stamp: int) -> Outcome:
+        """Write what the plan wants. Raises InTheWay and what the cluster raises."""
+        try:
+            await self._write_children(plan)
+        except Refused as refused:
+            return await self._tell_refusal(reading, refused)
+        await self._tell(plan)
+        for note in plan.notes:
+            log.log(logging.DEBUG if plan.is_empty else logging.INFO, note)
+        self._states[key] = _state(key, plan.status or reading.body)
+        self._asks.discard(key)
         again = plan.requeue_after
         if self._jobs is not None and self._jobs.watches(key):
             again = GAP if again is None else min(again, GAP)
+        self._rest(key, plan, stamp=stamp, again=again)
         if again is None:
             return Outcome(result=Result.SUCCESS)
         return Outcome(result=Result.REQUEUE_AFTER, after=again.total_seconds())
 
+    def _rest(self, key: Key, plan: Plan, *, stamp: int, again: timedelta | None) -> None:
+        if not plan.is_empty:
+            self._rests.pop(key, None)
+            return
+        now = self._clock.now()
+        self._rests[key] = _Rest(stamp=stamp, since=now, due=None if again is None else now + again)
+
+    def _still_rests(self, key: Key, stamp: int) -> Outcome | None:
+        """What becomes of a key of which nothing has changed; None when a pass is worth it."""
+        rest, now = self._rests.get(key), self._clock.now()
+        if rest is None or rest.stamp != stamp or not rest.since <= now < rest.since + LOOKS_AGAIN:
+            return None
+        if rest.due is None:
+            return Outcome(result=Result.SUCCESS)
+        if now >= rest.due:
+            return None
+        return Outcome(result=Result.REQUEUE_AFTER, after=(rest.due - now).total_seconds())
+
+    def _forget(self, key: Key) -> None:
+        """The object is gone."""
+        self._states.pop(key, None)
+        self._rests.pop(key, None)
+        self._misses.pop(key, None)
+        self._asks.discard(key)
+        if self._measurements is not None:
+            self._measurements.forget(key)
+        if self._jobs is not None:
+            self._jobs.forget(key)
+
     async def _decide(self, key: Key, reading: Reading) -> Plan:
-        """The plan; planned again when something already stands where it would create."""
         measured = reading.observed()
         if self._measurements is not None:
             measured = await self._measurements.look(key, measured)
         if self._jobs is not None:
             measured = await self._jobs.look(key, measured)
+        return self._plan(measured, self._policy, self._clock.now())
+
+    async def _decide_with_a_look(self, key: Key, reading: Reading) -> tuple[Reading, Plan]:
+        """The plan, and what it was made of; planned again when something already stands where it would create."""
         for _ in range(MAX_LOOKS):
-            observed = replace(
-                reading.observed(), health=measured.health, room=measured.room, progress=measured.progress
-            )
-            plan = self._plan(observed, self._policy, self._clock.now())
+            plan = await self._decide(key, reading)
             found = await self._in_the_way(plan.applies)
             if not found:
-                return plan
+                return reading, plan
             reading = reading.with_objects(found)
         raise Conflict("objects appear under the names of children while the pass looks at them")
 
@@ -131,18 +231,23 @@ class Reconciler:
         for apply in plan.applies:
             title = f'{apply.body["kind"]} "{apply.body["metadata"]["name"]}"'
             try:
-                await self._cluster.apply(_with_precondition(apply))
+                self._cache.learned(await self._cluster.apply(_with_precondition(apply)))
             except (Forbidden, Invalid) as error:
                 raise Refused(title, error) from error
+            except Conflict as error:
+                if apply.uid is None:
+                    raise InTheWay(title) from error
+                raise
             log.info("applied", object=title)
         for ref in plan.deletes:
             await self._cluster.delete(ref)
+            self._cache.going(ref)
             log.info("deleted", object=f'{ref.kind} "{ref.name}"')
 
     async def _tell(self, plan: Plan) -> None:
         """The one status, and the events only once it is stored."""
         if plan.status is not None:
-            await self._cluster.write_status(plan.status)
+            self._cache.learned(await self._cluster.write_status(plan.status))
         for event in plan.events:
             await self._cluster.emit(event)
 
@@ -155,10 +260,20 @@ class Reconciler:
         return _failed(refused.error)
 
 
+def _bound(reading: Reading) -> AbstractContextManager[object]:
+    """Lines of the log name the object's uid and generation."""
+    metadata = reading.body["metadata"]
+    return bound_contextvars(uid=metadata["uid"], generation=metadata["generation"])
+
+
+def _takes(plan: Plan) -> bool:
+    """Whether it takes something away or overwrites it: what a cache that is behind must not decide."""
+    return bool(plan.deletes) or any(apply.uid is not None for apply in plan.applies)
+
+
 def _with_precondition(apply: Apply) -> Body:
-    if apply.uid is None:
-        return apply.body
-    metadata: dict[str, Any] = {**apply.body["metadata"], "uid": apply.uid}
+    condition = {"resourceVersion": ABSENT} if apply.uid is None else {"uid": apply.uid}
+    metadata: dict[str, Any] = {**apply.body["metadata"], **condition}
     return {**apply.body, "metadata": metadata}
 
 

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from itertools import product
 
+from pilotfish.adapters.cache import OWN_KIND, Cache
 from pilotfish.adapters.observe import list_kind
 from pilotfish.api.base import API_VERSION, KIND
 from pilotfish.controller.keys import Key, key_of
@@ -17,7 +18,6 @@ from pilotfish.telemetry.logs import logger
 
 log = logger("pilotfish.sweep")
 
-OWN_KIND = (API_VERSION, KIND)
 RETRY = 15.0
 
 
@@ -63,6 +63,7 @@ class Sweep:
         enqueue: Callable[[Key], None],
         interval: float,
         gateway_api: bool = False,
+        cache: Cache | None = None,
     ) -> None:
         self._cluster = cluster
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
@@ -70,6 +71,7 @@ class Sweep:
         self._enqueue = enqueue
         self._interval = interval
         self._kinds = watched_kinds(gateway_api=gateway_api)
+        self._cache = cache or Cache(scopes=())
         self._last = _now()
 
     def age(self) -> float:
@@ -77,23 +79,28 @@ class Sweep:
         return _now() - self._last
 
     async def run(self) -> None:
-        """For ever."""
+        """For ever; the first after the interval, since whoever starts lists everything anyway."""
+        delay = self._interval
         while True:
+            await asyncio.sleep(delay)
+            delay = self._interval
             try:
                 await self.once()
             except ClusterError as error:
                 log.warning("sweep failed", error=str(error))
-                await asyncio.sleep(min(RETRY, self._interval))
-            else:
-                await asyncio.sleep(self._interval)
+                delay = min(RETRY, self._interval)
 
     async def once(self) -> None:
         """One sweep. Raises ClusterError."""
         own = await self.list_own()
         children: list[Body] = []
         for namespace, kind in product(self._namespaces, self._kinds):
+            mark = self._cache.mark(kind, namespace)
             labels = {MANAGED_BY: FIELD_MANAGER}
-            children += await list_kind(self._cluster, kind, namespace=namespace, labels=labels) or ()
+            listed = await list_kind(self._cluster, kind, namespace=namespace, labels=labels)
+            if listed is not None:
+                self._cache.listed(mark, listed)
+            children += listed or ()
         self._watched.compare([*own, *children])
         self._last = _now()
         for body in own:
@@ -104,7 +111,10 @@ class Sweep:
         """All ModelDeployments. Raises ClusterError (NotFound: the CRD is not installed)."""
         found: list[Body] = []
         for namespace in self._namespaces:
-            found += await self._cluster.list(api_version=API_VERSION, kind=KIND, namespace=namespace, labels={})
+            mark = self._cache.mark(OWN_KIND, namespace)
+            listed = await self._cluster.list(api_version=API_VERSION, kind=KIND, namespace=namespace, labels={})
+            self._cache.listed(mark, listed)
+            found += listed
         return found
 
 

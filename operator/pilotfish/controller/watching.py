@@ -11,10 +11,7 @@ from random import Random
 import kopf
 
 from pilotfish.adapters.connection import Credentials
-from pilotfish.adapters.kinds import PLURALS
 from pilotfish.api.base import GROUP
-from pilotfish.core.observed import watched_kinds
-from pilotfish.names import FIELD_MANAGER, MANAGED_BY
 
 RELOGIN = 2.0
 """Seconds between two logins with the same credentials."""
@@ -30,17 +27,8 @@ class EndlessBackoffs(Iterable[float]):
             yield seconds * jitter.uniform(1, 4 / 3)
 
 
-def children(*, gateway_api: bool = False) -> tuple[tuple[str, str, str], ...]:
-    """(group, version, plural) of what is watched beside the ModelDeployments."""
-    return tuple(
-        (group, version, PLURALS[api_version, kind])
-        for api_version, kind in watched_kinds(gateway_api=gateway_api)
-        for group, _, version in (api_version.rpartition("/"),)
-    )
-
-
-def make_settings(*, gateway_api: bool = False) -> kopf.OperatorSettings:
-    """Settings of kopf: alone, silent, patient, and looking only at what is ours."""
+def make_settings() -> kopf.OperatorSettings:
+    """Settings of kopf: alone, silent, patient."""
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
     settings.persistence.finalizer = f"{GROUP}/unused"
@@ -56,8 +44,6 @@ def make_settings(*, gateway_api: bool = False) -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.process.ultimate_exiting_timeout = 20
-    for resource in children(gateway_api=gateway_api):
-        settings.watching.label_selectors[resource] = f"{MANAGED_BY}={FIELD_MANAGER}"
     return settings
 
 
