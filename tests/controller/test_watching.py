@@ -11,7 +11,6 @@ from kopf._cogs.structs.credentials import Vault
 from pilotfish.adapters.connection import Credentials
 from pilotfish.controller import watching
 from pilotfish.controller.handlers import make_registry
-from pilotfish.core.observed import watched_kinds
 from support.virtual_time import run_in_virtual_time
 
 
