@@ -6,10 +6,12 @@ from datetime import datetime
 
 from pilotfish import names
 from pilotfish.api.status import HistoryEntry
+from pilotfish.core.failures import ARTIFACT_LOST
 from pilotfish.core.history import drained_at
 from pilotfish.core.job_outcome import is_finished
 from pilotfish.core.objects import Body, label_of, name_of
 from pilotfish.core.scope import Scope
+from pilotfish.core.serving import find_trouble
 
 _SERVING_KINDS = ("Deployment", "Service", "ConfigMap")
 
@@ -40,6 +42,7 @@ def retire(
         deletes += _serving_objects(scope, revision)
     used = None if job is None else name_of(job)
     deletes += _needless_jobs(scope, used)
+    deletes += _jobs_that_made_what_is_lost(scope)
     deletes += _beyond_limit(scope, wanted | serving, used)
     return Retirement(deletes=tuple(deletes), wake=min(due, default=None))
 
@@ -61,6 +64,18 @@ def _serving_objects(scope: Scope, revision: str) -> list[Body]:
 def _needless_jobs(scope: Scope, used: str | None) -> list[Body]:
     """Jobs that run for nobody. Finished ones keep their logs until their revision goes."""
     return [job for job in _optimize_jobs(scope) if not is_finished(job) and name_of(job) != used]
+
+
+def _jobs_that_made_what_is_lost(scope: Scope) -> list[Body]:
+    """Ended Jobs of the stable revision, once its pods say that the store no longer holds what was proven.
+
+    Their result must not be taken for an artifact again when somebody deletes the record to have it made again.
+    """
+    finding = None if scope.stable is None else find_trouble(scope, scope.stable)
+    if finding is None or finding.reason not in ARTIFACT_LOST:
+        return []
+    ended = (job for job in _optimize_jobs(scope) if is_finished(job))
+    return [job for job in ended if label_of(job, names.REVISION_LABEL) == scope.stable]
 
 
 def _optimize_jobs(scope: Scope) -> list[Body]:
