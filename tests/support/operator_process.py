@@ -21,7 +21,7 @@ from support.helm import NAMESPACE, render
 
 PROGRAM = Path(sys.executable).parent / "pilotfish-operator"
 RIGHTS = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
-START_SECONDS = 60
+START_SECONDS = 180
 
 
 def install_rights(kubectl: Kubectl, folder: Path, *values: str) -> Path:
