@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pilotfish.names import APPLIED_HASH
 from support.faults.plan import Act, Plan
 from support.faults.requests import Trace
 
@@ -24,6 +25,8 @@ _NEW_EACH_TIME = {
     "batch.kubernetes.io/controller-uid",
     "pilotfish.dev/verifies",
     "deployment.kubernetes.io/revision",
+    # A hash over the whole object, the uid of its owner included.
+    APPLIED_HASH,
 }
 _MEASURED = {"analysis"}
 """How often was measured depends on when the operator started."""
@@ -91,19 +94,25 @@ _BROKEN = frozenset({Act.LOSE_ANSWER, Act.RESET, Act.TRUNCATE, Act.BLACK_HOLE, A
 _CONNECTION = re.compile(
     r"cannot reach the API server|Disconnected|ClientPayload|Cannot connect|Connection|Timeout|no answer"
 )
-_THREAD = "OS signals are ignored"
+_OLDER = "answers with an older state"
+_STAGED = ("OS signals are ignored", "Timeout on reading data from socket")
+"""Of the stage itself: threads get no signals, and the API server's bookmarks come at the world's pace, too late for a
+faster clock."""
 
 
 def unexpected(lines: Iterable[Mapping[str, Any]], plan: Plan) -> list[str]:
     """Lines of a warning or worse that the plan's faults do not explain."""
     codes = {fault.code for fault in plan.faults if fault.code}
     broken = any(fault.act in _BROKEN for fault in plan.faults)
+    frozen = any(fault.act is Act.FREEZE for fault in plan.faults)
     found = []
     for line in lines:
         text = f"{line['msg']} {line.get('error', '')}"
-        if line["level"] not in {"warning", "error", "critical"} or _THREAD in text:
+        if line["level"] not in {"warning", "error", "critical"} or any(part in text for part in _STAGED):
             continue
         explained = any(f"injected {code}" in text or f"code': {code}" in text for code in codes)
-        if not explained and not (broken and _CONNECTION.search(text)):
+        explained |= broken and bool(_CONNECTION.search(text))
+        explained |= frozen and _OLDER in text
+        if not explained:
             found.append(f"{line['level']}: {text} {line.get('exception', '')}".strip())
     return found

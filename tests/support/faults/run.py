@@ -4,10 +4,11 @@ import asyncio
 import itertools
 import json
 import os
+import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from testbed.kubectl import Kubectl
 from pilotfish.adapters.kube import KubeCluster
 from pilotfish.adapters.observe import list_kind, read
 from pilotfish.core import plan as make_plan
-from pilotfish.core.objects import ref_of
+from pilotfish.core.objects import ObjectRef, ref_of
 from pilotfish.core.observed import ROUTE_KINDS
 from pilotfish.names import FIELD_MANAGER, MANAGED_BY
 from pilotfish.ports import ClusterError
@@ -34,10 +35,9 @@ from support.kubelet import Kubelet
 from support.operator_process import install_rights
 
 SPEED = 5.0
-SECONDS = 90.0
+SECONDS = 240.0
 """Until a run must have come to rest."""
 RIGHTS = ("--set", "gatewayAPI.enabled=true")
-PREFIX = "faults"
 
 
 @dataclass(slots=True)
@@ -77,18 +77,30 @@ class Stage:
         self, workload: Workload, plan: Plan = NONE, *, reference: Outcome | None = None, **settings: Any
     ) -> Outcome:
         """Raises AssertionError when it does not come to rest, or not where the reference did."""
-        namespace = await self.slots.get()
-        name = f"x{next(self.prepared.numbers):04d}z"
-        run = _Run(self, workload, plan, namespace=namespace, name=name, settings=settings)
-        try:
+        async with self._running(workload, plan, settings) as run:
             return await run.go(reference)
+
+    @asynccontextmanager
+    async def living(self, workload: Workload, plan: Plan = NONE, **settings: Any) -> AsyncIterator["Run"]:
+        """The operator after the workload has come to rest, for as long as the block takes."""
+        async with self._running(workload, plan, settings) as run:
+            await run.go(None)
+            yield run
+
+    @asynccontextmanager
+    async def _running(self, workload: Workload, plan: Plan, settings: Mapping[str, Any]) -> AsyncIterator["Run"]:
+        namespace = await self.slots.get()
+        name = f"{self.prepared.mark}{next(self.prepared.numbers)}x"
+        run = Run(self, workload, plan, namespace=namespace, name=name, settings=settings)
+        try:
+            yield run
         finally:
             await run.clear()
             self.slots.put_nowait(namespace)
 
 
-class _Run:
-    """Its parts."""
+class Run:
+    """One workload, the lives of its operator, and what goes between them and the API server."""
 
     def __init__(
         self, stage: Stage, workload: Workload, plan: Plan, *, namespace: str, name: str, settings: Mapping[str, Any]
@@ -97,7 +109,7 @@ class _Run:
         self.namespace, self.name = namespace, name
         self.names = {name: "digits", namespace: "team"}
         self.counted, self.trace = Counted(plan), Trace()
-        self.pace = Pace(SPEED)
+        self.pace = Pace(settings.get("pace", SPEED))
         self.lives: list[Replica] = []
         self.proxies: list[FaultProxy] = []
         self.exits: list[BaseException | None] = []
@@ -106,7 +118,7 @@ class _Run:
             "watch_namespaces": namespace,
             "namespace": namespace,
             "gateway_api": workload.gateway,
-            **settings,
+            **{key: value for key, value in settings.items() if key != "pace"},
         }
         self.keeper: asyncio.Task[None] | None = None
 
@@ -117,7 +129,7 @@ class _Run:
         try:
             async with asyncio.timeout(SECONDS):
                 for step in self.workload.steps:
-                    await self._submit(step.spec)
+                    await self.submit(step.spec)
                     await self._until(step.there)
                 found = await self._rest(reference)
         except TimeoutError:
@@ -132,6 +144,35 @@ class _Run:
             acted=self.counted.has_acted,
             seconds=time.monotonic() - started,
         )
+
+    async def until(self, probe: Callable[[], Any], *, seconds: float = 60) -> None:
+        """Poll until it is true; it may be a coroutine function. Raises AssertionError."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = probe()
+            if await found if asyncio.iscoroutine(found) else found:
+                return
+            assert time.monotonic() < deadline, await self._state(None)
+            await asyncio.sleep(0.05)
+
+    def ref(self, api_version: str, kind: str, suffix: str = "") -> ObjectRef:
+        """An object of the run."""
+        return ObjectRef(api_version=api_version, kind=kind, namespace=self.namespace, name=f"{self.name}{suffix}")
+
+    @property
+    def address(self) -> str:
+        """Of the operator's probes."""
+        (started,) = (line for line in self.lives[-1].lines if line["msg"] == "started")
+        return f"http://127.0.0.1:{started['port']}"
+
+    async def children(self) -> list[Mapping[str, Any]]:
+        """What the operator made."""
+        reading = await read(self.stage.admin, namespace=self.namespace, name=self.name, gateway_api=True)
+        return [] if reading is None else _own(reading.objects)
+
+    async def submit(self, spec: Mapping[str, Any]) -> None:
+        """As a user does."""
+        await self.stage.admin.apply(make_object(self.name, self.namespace, spec))
 
     async def clear(self) -> None:
         """End the operator, take the object away; what it owns goes with it, in its own time."""
@@ -151,10 +192,16 @@ class _Run:
         proxy = await asyncio.to_thread(
             self.stage.prepared.host.open, self.stage.prepared.account, counted=self.counted, trace=self.trace
         )
+        life = Replica(proxy.kubeconfig, self.pace, **self.settings)
         loop = asyncio.get_running_loop()
-        proxy.crashed = lambda: loop.call_soon_threadsafe(self.died.set)
+
+        def die() -> None:
+            life.dead = True
+            loop.call_soon_threadsafe(self.died.set)
+
+        proxy.crashed = die
         self.proxies.append(proxy)
-        self.lives.append(Replica(proxy.kubeconfig, self.pace, **self.settings).start())
+        self.lives.append(life.start())
 
     async def _keep_alive(self) -> None:
         """As the kubelet does: who ended is started again."""
@@ -171,10 +218,6 @@ class _Run:
             else:
                 self.exits.append(life.error)
             await self._begin_life()
-
-    async def _submit(self, spec: Mapping[str, Any]) -> None:
-        body = make_object(self.name, self.namespace, spec)
-        await self.stage.admin.apply(body)
 
     async def _body(self) -> Mapping[str, Any]:
         found = await self.stage.admin.get(ref_of(make_object(self.name, self.namespace)))
@@ -204,8 +247,7 @@ class _Run:
         policy = self.lives[-1]._settings.policy()
         if not make_plan(reading.observed(), policy, self.pace.now()).is_empty:
             return {}
-        children = [body for body in reading.objects if body["kind"] != "Pod"]
-        return ending([reading.body, *children], names=self.names)
+        return ending([reading.body, *_own(reading.objects)], names=self.names)
 
     async def _state(self, reference: Outcome | None) -> str:
         reading = await read(
@@ -213,12 +255,16 @@ class _Run:
         )
         if reading is None:
             return "the object is gone"
-        children = [body for body in reading.objects if body["kind"] != "Pod"]
-        found = ending([reading.body, *children], names=self.names)
+        found = ending([reading.body, *_own(reading.objects)], names=self.names)
         last = [f"{line['level']} {line['msg']} {line.get('error', '')}" for line in self.lives[-1].lines[-5:]]
         told = json.dumps(found["ModelDeployment/digits"].get("status", {}).get("conditions"))[:1500]
         against = difference(reference.ending, found)[:3000] if reference else ""
         return f"{against}\nconditions: {told}\nlives: {len(self.lives)}, exits: {self.exits}\nlast lines: {last}"
+
+
+def _own(objects: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without what the controllers make of it."""
+    return [body for body in objects if body["kind"] not in {"Pod", "ReplicaSet"}]
 
 
 def problems(outcome: Outcome, reference: Outcome, plan: Plan) -> list[str]:
@@ -307,6 +353,8 @@ class Prepared:
     account: Path
     slots: tuple[str, ...]
     host: ProxyHost
+    mark: str
+    """Begins the names of this session's objects: a word that is in no other name."""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     references: dict[str, Outcome] = field(default_factory=dict)
 
@@ -314,7 +362,9 @@ class Prepared:
 def prepare(kubectl: Kubectl, host: ProxyHost, *, folder: Path, slots: int) -> Prepared:
     """The CRDs must be there."""
     account = install_rights(kubectl, folder, *RIGHTS)
-    return Prepared(kubectl=kubectl, account=account, slots=_make_slots(kubectl, slots), host=host)
+    mark = f"q{secrets.token_hex(3)}"
+    names = _make_slots(kubectl, tuple(f"{mark}-{number}" for number in range(slots)))
+    return Prepared(kubectl=kubectl, account=account, slots=names, host=host, mark=f"{mark}n")
 
 
 @asynccontextmanager
@@ -334,9 +384,8 @@ async def staged(prepared: Prepared, admin: KubeCluster) -> AsyncIterator[Stage]
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _make_slots(kubectl: Kubectl, count: int) -> tuple[str, ...]:
+def _make_slots(kubectl: Kubectl, names: tuple[str, ...]) -> tuple[str, ...]:
     """Namespaces in which the operator may keep a Lease."""
-    names = tuple(f"{PREFIX}-{number}" for number in range(count))
     lease = [body for body in render(*RIGHTS) if body["kind"] in {"Role", "RoleBinding"}]
     lease = [body for body in lease if body["metadata"].get("namespace") == NAMESPACE]
     bodies: list[dict[str, Any]] = []
