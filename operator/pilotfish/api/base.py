@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
@@ -43,7 +43,19 @@ IS_DNS_NAME = full_match(
     _NAME, "write the name of an object in the same namespace: lower-case letters, digits, '-' and '.', no '/'"
 )
 
-Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32, json_schema_extra=marked(IS_DURATION))]
+
+def countable(text: str) -> str:
+    """The text, unless it is a duration longer than anybody can count. Raises ValueError; pydantic calls it."""
+    if re.fullmatch(_DURATION, text):
+        parse_duration(text)
+    return text
+
+
+Duration = Annotated[
+    str,
+    Field(pattern=DURATION_PATTERN, max_length=32, json_schema_extra=marked(IS_DURATION)),
+    AfterValidator(countable),
+]
 """A length of time as Kubernetes writes it: `500ms`, `15s`, `2m`, `1h30m`."""
 
 Quantity = Annotated[

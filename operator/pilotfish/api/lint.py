@@ -167,6 +167,8 @@ def _explain(details: ErrorDetails) -> Finding:
         return Finding(path, f"use one of {', '.join(available_values(node))}")
     if kind in {"string_pattern_mismatch", "string_type"} and (rules := rules_of(node)):
         return Finding(path, rules[0].message)
+    if kind == "value_error" and (broken := [r for r in rules_of(node) if r.holds and not r.holds(details["input"])]):
+        return Finding(path, broken[0].message)
     if kind in _BOUNDS:
         return Finding(path, _BOUNDS[kind].format(**context))
     return Finding(path, _TYPES.get(kind, details["msg"][0].lower() + details["msg"][1:]))

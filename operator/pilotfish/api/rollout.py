@@ -1,8 +1,10 @@
 """`spec.rollout`: how a new revision takes over."""
 
-from pydantic import ConfigDict, Field
+from typing import Annotated
 
-from pilotfish.api.base import IS_DNS_NAME, ApiModel, Duration, Fraction, Share, between, is_between
+from pydantic import AfterValidator, ConfigDict, Field
+
+from pilotfish.api.base import IS_DNS_NAME, ApiModel, Duration, Fraction, Share, between, is_between, parse_duration
 from pilotfish.api.markers import DocumentedEnum, Rule, distinct, full_match, marked
 from pilotfish.api.tolerance import ServedTolerance
 
@@ -23,6 +25,10 @@ _CRON = " ".join(
         _cron_field(_WEEKDAY, "[0-7]L", rf"({_WEEKDAY})#[1-5]"),
     )
 )
+
+
+FOREVER = "Forever"
+"""A hold that ends with a promotion."""
 
 
 class Strategy(DocumentedEnum):
@@ -67,12 +73,19 @@ class ActionVerb(DocumentedEnum):
     UNDO = "undo", "go back to the revision named in toRevision"
 
 
+def _is_hold(text: str) -> str:
+    """The text, if it can be waited for. Raises ValueError."""
+    if text != FOREVER:
+        parse_duration(text)
+    return text
+
+
 class Step(ApiModel):
     """One step of a canary."""
 
     weight: int = Field(ge=1, le=99)
     """Percent of requests that the new revision gets, 1 to 99. Example: `10`."""
-    hold: str | None = Field(
+    hold: Annotated[str, AfterValidator(_is_hold)] | None = Field(
         default=None,
         max_length=32,
         json_schema_extra=marked(

@@ -18,6 +18,7 @@ from support.neighbours import Surroundings
 from support.world import World
 
 GPUS = 512
+_A_WHILE = timedelta(minutes=30)
 _MOVES = ("rollout.", "serving.gateway.")
 """Fields that say how a revision comes: only where one comes with them do they do anything."""
 
@@ -80,13 +81,10 @@ class Rounds:
         assert not different, f"after the way back differ {sorted(different)}"
 
     def rest(self) -> None:
-        """Until nothing changes; where there is always another look for new bytes, for a while."""
+        """As long as any rollout of the bases takes; what holds for a week, or looks again every hour, is left at it."""
         readable = _hash(self.spec) is not None
         self.world.lawful = self.world.laws.all = readable
-        if readable and ModelDeploymentSpec.model_validate(self.spec).model.refresh is not None:
-            self.world.go_on(timedelta(minutes=20))
-        else:
-            self.world.settle()
+        self.world.go_on(_A_WHILE)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -101,8 +99,6 @@ class Rounds:
         self.world.cluster.change_now("ModelDeployment", OWNER.name, lambda body: body.update(spec=spec))
 
     def _is_at_rest(self) -> None:
-        if "refresh" not in self.spec["model"]:
-            assert self.world.next_plan().is_empty, self.world.next_plan()
         status, reason = self.world.said("Ready") or ("", "")
         assert status == "True" or reason in _MAY_WAIT, self.world.condition("Ready")
 
@@ -112,7 +108,7 @@ class Rounds:
         status, reason = world.said("Ready") or ("", "")
         if status == "True":
             return
-        assert reason != Reason.UNKNOWN if hasattr(Reason, "UNKNOWN") else reason, world.condition("Ready")
+        assert reason in set(Reason), world.condition("Ready")
         if not _may_stop(self.spec):
             serving = {pod["metadata"]["labels"][names.REVISION_LABEL] for pod in world.reached()}
             assert serving == {self.told["stable"]}, f"{serving} serve, A was {self.told['stable']}"

@@ -5,9 +5,8 @@ from datetime import timedelta
 
 from pilotfish import names
 from pilotfish.api.base import parse_duration
-from pilotfish.api.rollout import RolloutSpec, Step, Strategy
+from pilotfish.api.rollout import FOREVER, RolloutSpec, Step, Strategy
 
-FOREVER = "Forever"
 DEFAULT_STEPS = (Step(weight=10, hold="2m"), Step(weight=50, hold="5m"))
 
 
