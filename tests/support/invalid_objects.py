@@ -280,6 +280,29 @@ SERVING = (
         "write the path without '..'",
         {"storage": {"kind": "Bucket", "bucket": {"uri": "s3://a/../b"}}},
     ),
+    Invalid(
+        "a key of AWS in another cloud",
+        "remove kmsKey",
+        {"storage": {"kind": "Bucket", "bucket": {"uri": "gs://a/b", "kmsKey": "alias/models"}}},
+    ),
+    Invalid(
+        "a key of KMS with a space",
+        "write the id or the ARN of a key",
+        {"storage": {"kind": "Bucket", "bucket": {"uri": "s3://a/b", "kmsKey": "my key"}}},
+    ),
+    Invalid(
+        "a private key in the object",
+        "write an age public key",
+        {
+            "storage": {
+                "kind": "Bucket",
+                "bucket": {
+                    "uri": "s3://a/b",
+                    "encryption": {"recipient": "AGE-SECRET-KEY-1" + "Q" * 40, "identitySecret": "key"},
+                },
+            }
+        },
+    ),
 )
 
 

@@ -87,6 +87,22 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
         "artifacts in a bucket",
         {"storage": {"kind": "Bucket", "bucket": {"uri": "s3://a/b", "secretName": "s3.team-a", "maxSize": "20Gi"}}},
     ),
+    (
+        "artifacts that their store cannot read",
+        {
+            "storage": {
+                "kind": "Bucket",
+                "bucket": {
+                    "uri": "s3://a/b",
+                    "kmsKey": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab",
+                    "encryption": {
+                        "recipient": "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
+                        "identitySecret": "artifacts.key",
+                    },
+                },
+            }
+        },
+    ),
     ("artifacts in Azure, without a Secret", {"storage": {"kind": "Bucket", "bucket": {"uri": "az://artifacts"}}}),
     ("tuning", {"optimization.tuning": {}, "serving.gpus": {"count": 0}}),
     (

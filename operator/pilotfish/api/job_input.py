@@ -34,6 +34,8 @@ CREDENTIALS = "credentials"
 """Folder in RUN_MOUNT: files of the Secret that opens the model's source."""
 VERIFICATION = "verification"
 """The same with the public keys that may have signed the source."""
+IDENTITY = "identity"
+"""The same with the private keys that decrypt artifacts. Only where one is brought to a pod."""
 STORE_CREDENTIALS = "store-credentials"
 """The same for the bucket that keeps artifacts. Never where a model is opened."""
 SERVER_TLS = "tls"
@@ -80,6 +82,8 @@ class BucketPlace(WireModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,252}$")
     uid: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$", description="Names are used again, uids never.")
     max_bytes: int | None = Field(default=None, ge=0, description="What its artifacts may take; null: no limit.")
+    kms_key: str | None = Field(default=None, description="Of AWS KMS; null: as the bucket is set.")
+    recipient: str | None = Field(default=None, description="Public key of age that artifacts are for; null: plain.")
 
 
 class JobInput(WireModel):
@@ -104,6 +108,7 @@ class InstallInput(WireModel):
     digest: Digest
     model: str
     bucket: str | None = Field(default=None, description="Uri of the bucket that the path is in; null: /store.")
+    encrypted: bool | None = Field(default=None, description="The files are encrypted; null: they are not.")
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a path that climbs."""

@@ -97,6 +97,7 @@ class Reason(StrEnum):
     STORE_UNREACHABLE = "StoreUnreachable"
     ARTIFACT_MISSING = "ArtifactMissing"
     ARTIFACT_DIGEST_MISMATCH = "ArtifactDigestMismatch"
+    ARTIFACT_KEY_INVALID = "ArtifactKeyInvalid"
     INPUT_INVALID = "InputInvalid"
     WRONG_IMAGE = "WrongImage"
     INTERRUPTED = "Interrupted"

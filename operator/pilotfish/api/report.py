@@ -85,6 +85,7 @@ class OptimizerReason(StrEnum):
     STORE_UNREACHABLE = "StoreUnreachable"
     ARTIFACT_MISSING = "ArtifactMissing"
     ARTIFACT_DIGEST_MISMATCH = "ArtifactDigestMismatch"
+    ARTIFACT_KEY_INVALID = "ArtifactKeyInvalid"
     # the golden set against the loaded server
     VERIFICATION_FAILED = "VerificationFailed"
     VERIFICATION_ERROR = "VerificationError"
@@ -160,6 +161,7 @@ class ArtifactRecord(WireModel):
         default=None, description="Of the backend, for config.pbtxt: what the artifact needs beside its file."
     )
     serving: TunedServing | None = Field(default=None, description="Serving settings that were found by measuring.")
+    encrypted_for: str | None = Field(default=None, description="Public key of age; null: it lies there in plain.")
 
 
 class CandidateSummary(WireModel):
@@ -341,6 +343,10 @@ class Manifest(WireModel):
     files: tuple[FileRecord, ...]
     environment: Environment
     result: TerminationMessage
+    encrypted: dict[str, Digest] | None = Field(
+        default=None,
+        description="Digest of each folder as it lies in the store, encrypted; null: it lies there in plain.",
+    )
 
 
 _SPACE = re.compile(r"\s+")

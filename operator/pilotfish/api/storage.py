@@ -1,5 +1,7 @@
 """`spec.storage`: the place where artifacts are kept."""
 
+from dataclasses import replace
+
 from pydantic import ConfigDict, Field
 
 from pilotfish.api import source_rules
@@ -22,8 +24,40 @@ class AccessMode(DocumentedEnum):
     READ_WRITE_MANY = "ReadWriteMany", "by pods of several nodes"
 
 
+# Forbidden, because the API server would repeat a private key that was written here by mistake.
+_IS_RECIPIENT = replace(
+    full_match("age1[02-9ac-hj-np-z]{58}", "write an age public key, as age-keygen -y prints it: age1…"),
+    reason=RuleReason.FORBIDDEN,
+)
+
+
+class ArtifactEncryption(ApiModel):
+    """Encryption with age, before anything leaves the pod: the store never sees the model."""
+
+    recipient: str = Field(
+        max_length=62,
+        json_schema_extra=marked(_IS_RECIPIENT),
+    )
+    """Public key that artifacts are encrypted for. Artifacts that were made for another one stay as they are.
+    Example: `age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p`."""
+    identity_secret: SecretName
+    """Secret with the private key, a file of age-keygen, in the same namespace; several keys may stand in it. Mounted
+    into the containers that bring artifacts to a pod, never where a model is opened. Example: `artifacts-key`."""
+
+
 class Bucket(ApiModel):
     """Artifacts in object storage."""
+
+    model_config = ConfigDict(
+        json_schema_extra=marked(
+            Rule(
+                cel="!has(self.kmsKey) || self.uri.startsWith('s3://')",
+                message="remove kmsKey, or write an s3:// uri: gs:// and az:// take the key that is set on the bucket",
+                holds=lambda bucket: "kmsKey" not in bucket or bucket["uri"].startswith("s3://"),
+                field_path=".kmsKey",
+            ),
+        )
+    )
 
     uri: str = Field(
         min_length=1,
@@ -44,6 +78,16 @@ class Bucket(ApiModel):
     max_size: Quantity | None = None
     """What the artifacts of this ModelDeployment may take there, in bytes; without a limit when left out. What another
     one uses as well counts for both. Example: `20Gi`."""
+    kms_key: str | None = Field(
+        default=None,
+        max_length=2048,
+        json_schema_extra=marked(full_match(r"[A-Za-z0-9:/_-]+", "write the id or the ARN of a key, or alias/NAME")),
+    )
+    """Key of AWS KMS that the store encrypts with whatever is written there (SSE-KMS). Left out, the bucket's own
+    setting holds. Example: `alias/models`."""
+    encryption: ArtifactEncryption | None = None
+    """Encryption with age. Counts for artifacts that are made from then on.
+    Example: `{recipient: age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p, identitySecret: key}`."""
 
 
 class OciRepository(ApiModel):

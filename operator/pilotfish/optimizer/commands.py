@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from pilotfish.api.job_input import (
     CREDENTIALS,
+    IDENTITY,
     INSTALL_ENV,
     JOB_ENV,
     REFRESH_ENV,
@@ -155,12 +156,16 @@ def run_install(mounts: Mounts) -> TerminationMessage:
         files = install(order, source=source, models=mounts.models, config=mounts.config)
     else:
         from pilotfish.optimizer.credentials import read_credentials
+        from pilotfish.optimizer.encryption import as_it_is, decrypt_with, read_identities
         from pilotfish.optimizer.store.shelf import open_shelf
         from pilotfish.optimizer.store.steps import patiently
 
         shelf = open_shelf(order.bucket, read_credentials(mounts.run / STORE_CREDENTIALS))
+        decrypt = decrypt_with(read_identities(mounts.run / IDENTITY)) if order.encrypted else as_it_is
         files = patiently(
-            lambda: install(order, source=from_bucket(order, shelf), models=mounts.models, config=mounts.config)
+            lambda: install(
+                order, source=from_bucket(order, shelf, decrypt), models=mounts.models, config=mounts.config
+            )
         )
     return _succeeded(f"installed {files} files of {order.digest}", None)
 
@@ -170,7 +175,9 @@ def run_golden(mounts: Mounts) -> TerminationMessage:
     from pilotfish.optimizer.store.steps import bring_golden
 
     order = _input(VerifyInput, VERIFY_ENV)
-    files = bring_golden(order, store=mounts.store, credentials=mounts.run / STORE_CREDENTIALS)
+    files = bring_golden(
+        order, store=mounts.store, credentials=mounts.run / STORE_CREDENTIALS, identity=mounts.run / IDENTITY
+    )
     return _succeeded(f"brought {files} files of the golden set", None)
 
 

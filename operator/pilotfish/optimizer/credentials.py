@@ -15,10 +15,14 @@ from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.errors import OptimizerError
 
 DOCKER_CONFIG = ".dockerconfigjson"
+KMS_KEY = "AWS_SSE_KMS_KEY_ID"
+CUSTOMER_KEY = "AWS_SSE_CUSTOMER_KEY"
+_CUSTOMER_KEY_BYTES = 32
 _GOOGLE = ("GOOGLE_APPLICATION_CREDENTIALS_JSON", "GOOGLE_APPLICATION_CREDENTIALS")
 # Never HTTP_BEARER_TOKEN or OCI_PASSWORD: a shell's variable would go to whatever host a manifest names.
 _FROM_SHELL = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"),
+    *(KMS_KEY, CUSTOMER_KEY),
     *("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"),
     *("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_CLIENT_ID", "AZURE_STORAGE_CLIENT_SECRET"),
     *("AZURE_STORAGE_TENANT_ID", "STORAGE_EMULATOR_HOST", *_GOOGLE, "HF_TOKEN", "HF_ENDPOINT"),
@@ -82,6 +86,7 @@ def _text(path: Path) -> str:
 
 
 def _s3(keys: Mapping[str, str]) -> dict[str, Any]:
+    encryption = _s3_encryption(keys)
     client = {"endpoint_url": keys.get("AWS_ENDPOINT_URL"), "region_name": keys.get("AWS_REGION")}
     return {
         "key": keys.get("AWS_ACCESS_KEY_ID"),
@@ -89,7 +94,25 @@ def _s3(keys: Mapping[str, str]) -> dict[str, Any]:
         "token": keys.get("AWS_SESSION_TOKEN"),
         "anon": "AWS_ACCESS_KEY_ID" not in keys,
         "client_kwargs": {k: v for k, v in client.items() if v},
+        **({"s3_additional_kwargs": encryption} if encryption else {}),
     }
+
+
+def _s3_encryption(keys: Mapping[str, str]) -> dict[str, Any]:
+    """What goes with every request that takes it: a key of KMS (SSE-KMS), or a key of the customer's own (SSE-C)."""
+    if KMS_KEY in keys and CUSTOMER_KEY in keys:
+        raise _unusable(CUSTOMER_KEY, f"used beside a key of KMS; S3 takes one of both, remove it or {KMS_KEY}")
+    if KMS_KEY in keys:
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": keys[KMS_KEY]}
+    if CUSTOMER_KEY not in keys:
+        return {}
+    try:
+        key = base64.b64decode(keys[CUSTOMER_KEY], validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != _CUSTOMER_KEY_BYTES:
+        raise _unusable(CUSTOMER_KEY, "256 bits in base64; write what `openssl rand -base64 32` prints")
+    return {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": key}
 
 
 def _gs(keys: Mapping[str, str]) -> dict[str, Any]:

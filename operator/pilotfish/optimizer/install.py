@@ -13,6 +13,7 @@ from pilotfish.api.job_input import InstallInput
 from pilotfish.api.report import FileRecord
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.digest import folder_digest, list_files, write_hashed
+from pilotfish.optimizer.encryption import Decrypt, as_it_is
 from pilotfish.optimizer.errors import OptimizerError, from_os_error
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Source = list[tuple[str, Iterator[bytes]]]
 def install(order: InstallInput, *, source: Source, models: Path, config: Path) -> int:
     """Copy the model of `order` into `models` and put the ConfigMap's config.pbtxt in place; returns the file count.
 
-    Nothing stays in `models` when the digest is wrong.
+    Nothing stays in `models` when the digest is wrong or reading fails.
 
     Raises:
         OptimizerError: ArtifactMissing, ArtifactDigestMismatch, StoreFull, and whatever reading `source` raises.
@@ -37,7 +38,11 @@ def install(order: InstallInput, *, source: Source, models: Path, config: Path) 
     target = models / order.model
     try:
         _clear(target)
-        copied = _copy(source, models, order.model)
+        try:
+            copied = _copy(source, models, order.model)
+        except OptimizerError:
+            _clear(target)
+            raise
         found = folder_digest(copied)
         if found != order.digest:
             _clear(target)
@@ -61,8 +66,8 @@ def from_claim(order: InstallInput, store: Path) -> Source:
     return [(path.relative_to(folder).as_posix(), _blocks(path)) for path in list_files(folder)]
 
 
-def from_bucket(order: InstallInput, shelf: "Shelf") -> Source:
-    """The repository in a bucket; raises ArtifactMissing, StoreForbidden, StoreUnreachable."""
+def from_bucket(order: InstallInput, shelf: "Shelf", decrypt: Decrypt = as_it_is) -> Source:
+    """The repository in a bucket; raises ArtifactMissing, StoreForbidden, StoreUnreachable, what `decrypt` raises."""
     folder = f"{order.artifact}/{REPOSITORY}"
     files = shelf.files(folder)
     if not files:
@@ -71,7 +76,7 @@ def from_bucket(order: InstallInput, shelf: "Shelf") -> Source:
     for name in names:
         if ".." in name.split("/") or name.startswith("/"):
             raise OptimizerError(Reason.ARTIFACT_DIGEST_MISMATCH, f"{order.artifact} lists {name!r}, which climbs out")
-    return [(name, shelf.stream(file.path)) for name, file in zip(names, files, strict=True)]
+    return [(name, decrypt(file.path, shelf.stream(file.path))) for name, file in zip(names, files, strict=True)]
 
 
 def _missing(order: InstallInput) -> OptimizerError:

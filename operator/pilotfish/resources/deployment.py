@@ -26,7 +26,7 @@ from pilotfish.resources.pods import (
     thread_env,
 )
 from pilotfish.resources.policy import Policy
-from pilotfish.resources.storage import bucket_secret, bucket_uri, store_volume
+from pilotfish.resources.storage import bucket_secret, bucket_uri, identity_secret, store_volume
 from pilotfish.resources.tls import loopback_probe, server_files, server_volumes, tls_mounts
 from pilotfish.resources.triton_flags import TritonDrain, TritonPorts, triton_arguments
 from pilotfish.resources.units import whole_seconds
@@ -109,6 +109,7 @@ def _pod(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
         "containers": [_triton(owner, intent, policy)],
         "volumes": [
             *(bucket_secret(intent.storage)[0] if in_bucket else [store_volume(owner, intent.storage)]),
+            *identity_secret(intent.storage, intent.artifact)[0],
             {"name": "config", "configMap": {"name": names.revision_name(owner.name, intent.revision)}},
             scratch("models"),
             scratch("tmp"),
@@ -120,7 +121,13 @@ def _pod(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
 
 def _install(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
     uri = bucket_uri(intent.storage)
-    order = InstallInput(artifact=intent.artifact.path, digest=intent.artifact.digest, model=owner.name, bucket=uri)
+    order = InstallInput(
+        artifact=intent.artifact.path,
+        digest=intent.artifact.digest,
+        model=owner.name,
+        bucket=uri,
+        encrypted=True if intent.artifact.encrypted_for else None,
+    )
     store = [mount("store", STORE_MOUNT, read_only=True)] if uri is None else bucket_secret(intent.storage)[1]
     return container(
         INSTALL_CONTAINER,
@@ -136,6 +143,7 @@ def _install(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, A
         },
         mounts=[
             *store,
+            *identity_secret(intent.storage, intent.artifact)[1],
             mount("config", CONFIG_MOUNT, read_only=True),
             mount("models", MODELS_MOUNT),
             mount("tmp", "/tmp"),  # noqa: S108 — a mount in a pod

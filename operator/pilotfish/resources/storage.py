@@ -3,7 +3,8 @@
 from typing import Any
 
 from pilotfish import names
-from pilotfish.api.job_input import RUN_MOUNT, STORE_CREDENTIALS, BucketPlace
+from pilotfish.api.job_input import IDENTITY, RUN_MOUNT, STORE_CREDENTIALS, BucketPlace
+from pilotfish.api.report import ArtifactRecord
 from pilotfish.api.storage import StorageKind, StorageSpec
 from pilotfish.resources.meta import Owner
 from pilotfish.resources.pods import claim_volume, mount, scratch, secret_volume
@@ -27,6 +28,8 @@ def bucket_place(owner: Owner, storage: StorageSpec) -> BucketPlace | None:
         name=owner.name,
         uid=owner.uid,
         max_bytes=None if limit is None else int(limit),
+        kms_key=bucket.kms_key,
+        recipient=bucket.encryption.recipient if bucket.encryption else None,
     )
 
 
@@ -42,3 +45,14 @@ def bucket_secret(storage: StorageSpec) -> tuple[list[dict[str, Any]], list[dict
         return [], []
     place = mount(STORE_CREDENTIALS, f"{RUN_MOUNT}/{STORE_CREDENTIALS}", read_only=True)
     return [secret_volume(STORE_CREDENTIALS, secret)], [place]
+
+
+def identity_secret(
+    storage: StorageSpec, artifact: ArtifactRecord
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volumes of the pod, and mounts of a container that brings the artifact there; none for one that lies in plain."""
+    encryption = storage.bucket.encryption if bucket_uri(storage) and storage.bucket else None
+    if artifact.encrypted_for is None or encryption is None:
+        return [], []
+    place = mount(IDENTITY, f"{RUN_MOUNT}/{IDENTITY}", read_only=True)
+    return [secret_volume(IDENTITY, encryption.identity_secret)], [place]

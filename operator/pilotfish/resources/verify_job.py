@@ -20,7 +20,7 @@ from pilotfish.resources.meta import Owner, make_metadata
 from pilotfish.resources.pods import container, json_env, mount, pod_basics, resources, scratch, thread_env
 from pilotfish.resources.policy import Policy
 from pilotfish.resources.revision import RevisionRecord
-from pilotfish.resources.storage import bucket_secret, bucket_uri, store_volume
+from pilotfish.resources.storage import bucket_secret, bucket_uri, identity_secret, store_volume
 from pilotfish.resources.tls import client_volumes, tls_mounts
 
 VERIFY_CONTAINER = "verify"
@@ -124,11 +124,12 @@ def _pod(owner: Owner, intent: VerifyIntent, policy: Policy) -> dict[str, Any]:
     if bucket_uri(intent.storage) is None:
         return pod
     volumes, mounts = bucket_secret(intent.storage)
+    identity, identity_mounts = identity_secret(intent.storage, intent.record.artifact)
     golden = container(
         GOLDEN_CONTAINER,
         image=policy.images.optimizer,
         images=policy.images,
         body={"command": ["pilotfish-job", "golden"], "env": env, "resources": resources(compute)},
-        mounts=[mount("store", STORE_MOUNT), mount("tmp", SCRATCH_MOUNT), *mounts],
+        mounts=[mount("store", STORE_MOUNT), mount("tmp", SCRATCH_MOUNT), *mounts, *identity_mounts],
     )
-    return {**pod, "initContainers": [golden], "volumes": [*pod["volumes"], *volumes]}
+    return {**pod, "initContainers": [golden], "volumes": [*pod["volumes"], *volumes, *identity]}

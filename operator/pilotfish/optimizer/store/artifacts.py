@@ -8,7 +8,8 @@ ModelDeployment has for itself, it lies at `artifacts/<recipe>/`.
 import hashlib
 import json
 import secrets
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from pydantic import ValidationError
 
 from pilotfish.api.report import FileRecord, Manifest
 from pilotfish.api.report import OptimizerReason as Reason
-from pilotfish.optimizer.digest import folder_digest, hash_folder, list_files
+from pilotfish.optimizer.digest import folder_digest, hash_file, hash_folder, list_files
+from pilotfish.optimizer.encryption import encrypt_file
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.package import GOLDEN, MANIFEST, REPORT, REPOSITORY
 from pilotfish.optimizer.store.shelf import Shelf, Stored
@@ -64,24 +66,35 @@ def read_manifest(shelf: Shelf, path: str) -> Manifest | None:
         return None
 
 
-def publish(shelf: Shelf, folder: Path, path: str) -> Kept:
+def publish(shelf: Shelf, folder: Path, path: str, *, recipient: str | None = None) -> Kept:
     """Copy the finished artifact in `folder` to the shelf, the manifest last; its record then says `path`.
+
+    With a `recipient` every file but the manifest and the report is encrypted on the way.
 
     Raises:
         OptimizerError: ArtifactMissing or ArtifactDigestMismatch for what is not whole here, StoreUnreachable when not
             all of it arrived, and whatever the shelf raises.
     """
     manifest = _own_manifest(folder, path)
+    sizes: dict[str, int] = {}
+    hidden: list[FileRecord] = []
     for file in list_files(folder):
         name = file.relative_to(folder).as_posix()
+        if name == MANIFEST:
+            continue
         if name == REPORT:
             shelf.write(f"{path}/{name}", _moved_report(file, path))
-        elif name != MANIFEST:
+        elif recipient is None:
             shelf.upload(file, f"{path}/{name}")
-    here = {p.relative_to(folder).as_posix(): p.stat().st_size for p in list_files(folder)}
+            sizes[name] = file.stat().st_size
+        else:
+            hidden.append(_upload_hidden(shelf, file, f"{path}/{name}", name=name, recipient=recipient))
+            sizes[name] = hidden[-1].bytes
+    if recipient is not None:
+        manifest = _hidden(manifest, hidden, recipient)
     there = {file.path.removeprefix(f"{path}/"): file.bytes for file in shelf.files(path)}
-    for name, size in here.items():
-        if name not in {MANIFEST, REPORT} and there.get(name) != size:
+    for name, size in sizes.items():
+        if there.get(name) != size:
             raise OptimizerError(
                 Reason.STORE_UNREACHABLE,
                 f"{shelf.uri} has {there.get(name, 'none')} of {size} bytes of {path}/{name} after it was uploaded",
@@ -132,10 +145,35 @@ def hash_stored(shelf: Shelf, folder: str) -> tuple[FileRecord, ...]:
 
 def _is_intact(shelf: Shelf, path: str, manifest: Manifest) -> bool:
     record = manifest.artifact
-    recorded = {REPOSITORY: record.digest, **({GOLDEN: record.golden} if record.golden else {})}
+    plain = {REPOSITORY: record.digest, **({GOLDEN: record.golden} if record.golden else {})}
+    recorded = plain if manifest.encrypted is None else manifest.encrypted
     return record.path == path and all(
         folder_digest(hash_stored(shelf, f"{path}/{name}")) == digest for name, digest in recorded.items()
     )
+
+
+def _upload_hidden(shelf: Shelf, file: Path, path: str, *, name: str, recipient: str) -> FileRecord:
+    """The record of the encrypted file, which has other bytes each time."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "hidden"
+        encrypt_file(file, target, recipient)
+        shelf.upload(target, path)
+        return hash_file(target).model_copy(update={"path": name})
+
+
+def _hidden(manifest: Manifest, files: Sequence[FileRecord], recipient: str) -> Manifest:
+    """The manifest with whom the artifact is encrypted for, and what its folders hash to as they lie there."""
+    digests = {
+        top: folder_digest(
+            record.model_copy(update={"path": record.path.removeprefix(f"{top}/")})
+            for record in files
+            if record.path.startswith(f"{top}/")
+        )
+        for top in (REPOSITORY, *([GOLDEN] if manifest.artifact.golden else []))
+    }
+    artifact = manifest.artifact.model_copy(update={"encrypted_for": recipient})
+    result = manifest.result.model_copy(update={"artifact": artifact})
+    return manifest.model_copy(update={"artifact": artifact, "result": result, "encrypted": digests})
 
 
 def _own_manifest(folder: Path, path: str) -> Manifest:

@@ -1,6 +1,7 @@
 """What names an artifact in a store that many share: all that decides what its bytes are, and nothing else. Pure.
 
-Not part of it: where bytes lie, which Secret opens them and who signed them, the names of the object and its revision, deadlines.
+Not part of it: where bytes lie, which Secret opens them and who signed them; the names of the object and its revision;
+deadlines.
 """
 
 import hashlib
@@ -21,13 +22,15 @@ def artifact_key(job: JobInput, digests: Mapping[str, str]) -> str:
 
     Two namespaces share an artifact only when the bytes are the same: the digest that was found counts, not the uri.
     """
-    recipe = {
+    recipe: dict[str, Any] = {
         "store": STORE_VERSION,
         "inputs": dict(digests),
         "model": _said(job.model, exclude={**_WHERE, "samples": {"uri", "secret_name"}}),
         "optimization": _without_places(_said(job.optimization, exclude={"deadline": True})),
         "serving": _said(job.serving, exclude={"tuning": {"address", "folder"}}),
     }
+    if job.bucket is not None and job.bucket.recipient is not None:
+        recipe["encryption"] = job.bucket.recipient
     canonical = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:_LENGTH]
 

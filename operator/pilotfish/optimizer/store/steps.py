@@ -15,8 +15,9 @@ from pathlib import Path
 
 from pilotfish.api.job_input import BucketPlace, JobInput, VerifyInput
 from pilotfish.api.report import Manifest, OptimizerReason, TerminationMessage
-from pilotfish.optimizer.credentials import read_credentials
+from pilotfish.optimizer.credentials import KMS_KEY, read_credentials
 from pilotfish.optimizer.digest import list_files
+from pilotfish.optimizer.encryption import as_it_is, decrypt_with, read_identities
 from pilotfish.optimizer.errors import OptimizerError, from_os_error
 from pilotfish.optimizer.looks import note_of, uri_hash
 from pilotfish.optimizer.package import GOLDEN
@@ -98,7 +99,8 @@ class Desk:
             told = manifest.result.model_copy(update={"reason": OptimizerReason.ARTIFACT_REUSED})
         else:
             self._check_room(order.path, store / ARTIFACTS / self.job.recipe_key)
-            told = publish(self.shelf, store / ARTIFACTS / self.job.recipe_key, order.path).manifest.result
+            made = store / ARTIFACTS / self.job.recipe_key
+            told = publish(self.shelf, made, order.path, recipient=self.place.recipient).manifest.result
         self._let_go(order.path)
         return told
 
@@ -140,14 +142,20 @@ def open_desk(job: JobInput, *, credentials: Path, order: Path, work: Path) -> D
     """The Job's bucket; None when its store is a claim."""
     if job.bucket is None:
         return None
-    shelf = open_shelf(job.bucket.uri, read_credentials(credentials))
+    shelf = open_shelf(job.bucket.uri, _keys(job.bucket, credentials))
     return Desk(job=job, place=job.bucket, shelf=shelf, order=order, work=work)
+
+
+def _keys(place: BucketPlace, credentials: Path) -> dict[str, str]:
+    """The Secret's, and the key that the store shall encrypt with."""
+    return read_credentials(credentials) | ({KMS_KEY: place.kms_key} if place.kms_key else {})
 
 
 def known_digests(job: JobInput) -> dict[str, str] | None:
     """Digests of all inputs, when they are known before anything is fetched: a pinned source and nothing else."""
+    others = job.model.samples is not None or '"uri"' in json.dumps(job.optimization.to_wire())
     # A signature is of bytes that were seen: others may share the artifact, not the check.
-    others = job.model.samples is not None or job.model.verification is not None or '"uri"' in json.dumps(job.optimization.to_wire())
+    others = others or job.model.verification is not None
     if job.model.digest is None or others:
         return None
     return {"source": job.model.digest}
@@ -169,16 +177,17 @@ def tidy_claim(job: JobInput, store: Path) -> None:
         _say(f"nothing was cleaned: {error.message}")
 
 
-def bring_golden(order: VerifyInput, *, store: Path, credentials: Path) -> int:
+def bring_golden(order: VerifyInput, *, store: Path, credentials: Path, identity: Path) -> int:
     """Copy the golden set out of the bucket to where `verify` reads it; returns the number of files.
 
     Raises:
-        OptimizerError: ArtifactMissing, StoreForbidden, StoreUnreachable.
+        OptimizerError: ArtifactMissing, ArtifactKeyInvalid, ArtifactDigestMismatch, StoreForbidden, StoreUnreachable.
     """
     if order.bucket is None:
         raise OptimizerError(OptimizerReason.INPUT_INVALID, "no bucket is named; the golden set lies in the claim")
     shelf = open_shelf(order.bucket, read_credentials(credentials))
     source = f"{order.artifact.path}/{GOLDEN}"
+    decrypt = decrypt_with(read_identities(identity)) if order.artifact.encrypted_for else as_it_is
 
     def copy() -> int:
         shutil.rmtree(store / source, ignore_errors=True)
@@ -189,7 +198,7 @@ def bring_golden(order: VerifyInput, *, store: Path, credentials: Path) -> int:
             target = _inside(store, file.path)
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as out:
-                for block in shelf.stream(file.path):
+                for block in decrypt(file.path, shelf.stream(file.path)):
                     out.write(block)
         return len(files)
 
@@ -203,7 +212,7 @@ class LookNote:
     """What is remembered of the last look at an address, kept in the bucket between the Jobs that look."""
 
     def __init__(self, place: BucketPlace, uri: str, *, store: Path, credentials: Path) -> None:
-        self._shelf = open_shelf(place.uri, read_credentials(credentials))
+        self._shelf = open_shelf(place.uri, _keys(place, credentials))
         self._there = f"{LOOKS}/{place.namespace}/{place.name}/{place.uid}-{uri_hash(uri)}.json"
         self._here = note_of(store, uri)
 
