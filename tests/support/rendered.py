@@ -77,4 +77,5 @@ def verify_intent(record: RevisionRecord, spec: ModelDeploymentSpec, **changes: 
     """The record's verification on the pods of one Deployment."""
     told = {"tolerance": spec.optimization.tolerance, "tolerance_field": "spec.optimization.tolerance"}
     told["storage"] = spec.storage
-    return VerifyIntent(**{**told, "record": record, "pods": spec.serving.replicas, "deployment_uid": "uid", **changes})
+    pods = max(1, spec.serving.replicas)
+    return VerifyIntent(**{**told, "record": record, "pods": pods, "deployment_uid": "uid", **changes})
