@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTEST := pytest -q
 PARALLEL := $(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: help setup generate lint unit apiserver triton e2e images cluster test soak coverage mutation demo bench bench-optimizer bench-accuracy down clean
+.PHONY: help setup generate lint unit apiserver triton e2e images cluster test soak coverage mutation demo bench bench-optimizer bench-accuracy sbom down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ bench-optimizer: setup ## what the optimizer finds beside its peers, in one run;
 
 bench-accuracy: setup ## accuracy of trained models before and after, on inputs that nobody has seen
 	@PYTHONPATH=tests:hack python -W ignore -m bench_optimizer.accuracy $(MODELS)
+
+sbom: setup ## what each image is made of, as CycloneDX, in build/sbom
+	@hack/sbom
 
 down: setup ## remove everything that demo and test left running
 	@hack/cluster/cluster down

@@ -15,6 +15,7 @@ import tritonclient.http as triton_http
 from imagebuild.catalog import IMAGES, KEY_LABEL
 from imagebuild.engine import choose
 from imagebuild.machine import cache_folder
+from packaging.utils import canonicalize_name
 
 from pilotfish.resources.triton_flags import TritonDrain, TritonPorts, triton_arguments
 from support.repository import expected, linear_onnx, make_config, write_model
@@ -96,6 +97,23 @@ def test_nothing_of_this_machine_is_in_it(container):
     assert container.run("test", "-e", "/etc/pip.conf")[0] != 0
     assert container.run("test", "-s", "/run/secrets/ca-bundle")[0] != 0
     assert not any("PIP_" in variable or "PROXY" in variable.upper() for variable in container.config()["Env"])
+
+
+@pytest.mark.parametrize("container", NAMES, indirect=True)
+def test_its_sbom_says_what_is_in_it(container, tmp_path):
+    """Another than the built-in pip would be one that nobody wrote down."""
+    name = container.reference.partition("/")[2].partition(":")[0]
+    program = Path(__file__).resolve().parents[2] / "hack" / "sbom"
+    subprocess.run([program, "--out", tmp_path, name], check=True, capture_output=True)
+    parts = json.loads((tmp_path / f"{name}.cdx.json").read_text())["components"]
+
+    code, output = container.run("pip", "list", "--format=json", "--disable-pip-version-check")
+
+    assert code == 0, output
+    listed = json.loads(output.splitlines()[0])
+    installed = {canonicalize_name(entry["name"]): entry["version"] for entry in listed}
+    written = {part["name"]: part["version"] for part in parts if part.get("purl")}
+    assert {key: value for key, value in installed.items() if key != "pip"} == written
 
 
 @pytest.mark.parametrize("container", ["operator", "optimizer"], indirect=True)
