@@ -1,10 +1,12 @@
 """What the controller relies on, asked of the fake and of a real API server alike."""
 
 import asyncio
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 import pytest
 
+from pilotfish.api.base import API_VERSION, KIND
 from pilotfish.core.objects import ref_of
 from pilotfish.ports import ABSENT, Conflict, Invalid, NotFound, ObjectRef
 from support.kube import make_object
@@ -215,6 +217,29 @@ class TestRealOnly:
         for number in range(5):
             await cluster.apply(make_config_map(namespace, f"c{number}"))
         assert len(await list_config_maps(cluster, namespace, l="1")) == 5
+
+    async def test_it_says_which_kinds_it_knows(self, cluster, namespace):
+        await cluster.check_served(api_version=API_VERSION, kind=KIND)
+        for api_version, kind in ((API_VERSION, "Strange"), ("strange.dev/v1", KIND)):
+            with pytest.raises(NotFound):
+                await cluster.check_served(api_version=api_version, kind=kind)
+
+    async def test_a_stream_goes_on_from_a_list(self, cluster, namespace):
+        labels = {"l": "1"}
+        await cluster.apply(make_config_map(namespace))
+        scope = {"api_version": "v1", "kind": "ConfigMap", "namespace": namespace, "labels": labels}
+        listed = await cluster.list_at(**scope)
+        assert [body["metadata"]["name"] for body in listed.bodies] == ["c"]
+        await cluster.apply(make_config_map(namespace, "d"))
+        await cluster.apply(make_config_map(namespace, "unlabelled", labels={"l": "2"}))
+        await cluster.delete(ref_of(listed.bodies[0]))
+        seen = []
+        async with asyncio.timeout(60), aclosing(cluster.watch(**scope, version=listed.version)) as stream:
+            async for event in stream:
+                seen.append((event.type, event.body["metadata"]["name"]))
+                if len(seen) == 2:
+                    break
+        assert seen == [("ADDED", "d"), ("DELETED", "c")]
 
     async def test_an_impossible_object_is_invalid_with_the_server_s_sentence(self, cluster, namespace):
         with pytest.raises(Invalid, match="Invalid value"):

@@ -374,3 +374,46 @@ async def test_a_new_object_costs_one_request_per_child_a_status_and_an_event(cl
         await operator()
     assert cluster.requests == NEW
     assert operator.plans == 2
+
+
+async def test_the_way_to_ready_costs_what_it_writes(cluster, clock):
+    """Nine children, five states of the object, an event for each, and not one question."""
+    cluster.change_now("ModelDeployment", OWNER.name, lambda body: body.update(spec=make_wanted("v1")))
+    operator, _ = await settle(cluster, clock, lag=0)
+    children = [body for body in cluster.everything() if body["kind"] in {kind for _, kind in KINDS}]
+    made_by_us = [body for body in children if body["kind"] not in {"Pod", "ReplicaSet"}]
+    assert cluster.look("ModelDeployment", OWNER.name)["status"]["phase"] == "Ready"
+    by_verb = Counter()
+    for (verb, _), count in cluster.requests.items():
+        by_verb[verb] += count
+    assert by_verb == {"apply": len(made_by_us), "status": 5, "event": 6}
+    cluster.requests.clear()
+    planned = operator.plans
+    await operator()
+    assert (cluster.requests, operator.plans) == ({}, planned)
+
+
+async def test_an_update_asks_only_before_it_takes_something_away(cluster, clock):
+    cluster.change_now("ModelDeployment", OWNER.name, lambda body: body.update(spec=make_wanted("v1")))
+    await settle(cluster, clock, lag=0)
+    cluster.requests.clear()
+    cluster.change_now("ModelDeployment", OWNER.name, lambda body: body.update(spec=make_wanted("v2")))
+    await settle(cluster, clock, lag=0)
+    looks = cluster.requests["get", "ModelDeployment"]
+    assert looks == 3
+    assert cluster.reads == looks * (1 + len(KINDS))
+    assert cluster.writes == 27
+
+
+async def test_a_restart_costs_nothing_where_nothing_changed_and_sees_what_did(cluster, clock):
+    cluster.change_now("ModelDeployment", OWNER.name, lambda body: body.update(spec=make_wanted("v1")))
+    await settle(cluster, clock, lag=0)
+    cluster.requests.clear()
+    again = Operator(cluster, clock)
+    assert await again() == SUCCESS
+    assert (cluster.requests, again.plans) == ({}, 1)
+    (deployment,) = cluster.find("Deployment")
+    cluster.change_now("Deployment", deployment["metadata"]["name"], lambda body: body["spec"].update(replicas=7))
+    await Operator(cluster, clock)()
+    (repaired,) = cluster.find("Deployment")
+    assert repaired["spec"]["replicas"] == deployment["spec"]["replicas"]

@@ -147,6 +147,12 @@ class KubeCluster:
         finally:
             self._on_request("WATCH", kind, code)
 
+    async def check_served(self, *, api_version: str, kind: str) -> None:
+        """Raises NotFound when the API server does not know this kind (yet), ClusterError when it cannot be asked."""
+        group = await self._request("GET", "APIResourceList", f"/apis/{api_version}")
+        if kind not in {resource.get("kind") for resource in group.get("resources") or ()}:
+            raise NotFound(f"the API server knows no {kind} of {api_version}")
+
     async def apply(self, body: Body) -> Body:
         """Server-side apply with the operator's field manager, forced; uid and resourceVersion are preconditions.
 

@@ -23,6 +23,7 @@ from pilotfish.adapters.prometheus import make_queries
 from pilotfish.adapters.reflector import Reflector
 from pilotfish.adapters.room import read_room
 from pilotfish.adapters.triton_metrics import TritonMetrics
+from pilotfish.api.base import API_VERSION, KIND
 from pilotfish.controller import handlers, watching
 from pilotfish.controller.fence import FencedCluster, end_process_at
 from pilotfish.controller.health import Health, limit, serving
@@ -141,12 +142,12 @@ class Operator:
         return False
 
     async def _crd(self) -> None:
-        """Return once ModelDeployments can be listed, renewing the Lease meanwhile."""
+        """Return once the API server knows ModelDeployments, renewing the Lease meanwhile."""
         holding = asyncio.create_task(self._lease.hold())
         try:
             while True:
                 try:
-                    await self._sweep.list_own()
+                    await self._cluster.check_served(api_version=API_VERSION, kind=KIND)
                 except ClusterError as error:
                     log.warning("cannot list ModelDeployments yet", error=str(error))
                 else:
