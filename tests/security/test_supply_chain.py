@@ -92,6 +92,17 @@ def test_s33_the_same_tree_gives_the_same_bytes(written, tmp_path):
     assert (tmp_path / "operator.cdx.json").read_text() == written["operator"]
 
 
+def test_s33_another_base_is_named_with_its_python(tmp_path):
+    command = [sys.executable, ROOT / "hack" / "sbom", "--out", tmp_path, "operator", "--base"]
+    without = subprocess.run([*command, "mirror/debian:13"], capture_output=True, text=True, check=False)
+    assert "does not say its Python" in without.stderr
+    subprocess.run([*command, "mirror/debian:13", "--python", "3.13"], check=True, capture_output=True)
+    parts = json.loads((tmp_path / "operator.cdx.json").read_text())["components"]
+    assert {"name": "mirror/debian", "version": "13"}.items() <= next(
+        p for p in parts if p["bom-ref"] == "base"
+    ).items()
+
+
 def test_s33_an_image_that_nobody_knows_is_named():
     done = subprocess.run(
         [sys.executable, ROOT / "hack" / "sbom", "opertor"], capture_output=True, text=True, check=False
