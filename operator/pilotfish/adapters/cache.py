@@ -1,8 +1,8 @@
 """What the watches have delivered, and what we wrote since. In memory only; asks nobody.
 
 Of two states of an object the one with the higher resourceVersion counts. So our own writes are seen before the watch
-tells of them, and its echo changes nothing. Objects are kept as JSON text, a fifth of what they take as dictionaries,
-without `managedFields`, which nobody reads.
+tells of them, and its echo changes nothing. Objects are kept as compressed JSON, a fifteenth of what they take as
+dictionaries, without `managedFields`, which nobody reads.
 
 It may be behind. Who takes away or overwrites something because of it must ask the API server first
 (`controller.reconcile` does).
@@ -10,9 +10,11 @@ It may be behind. Who takes away or overwrites something because of it must ask 
 
 import asyncio
 import json
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from sys import intern
 from typing import Any
 
 from pilotfish.adapters.observe import Reading
@@ -47,7 +49,7 @@ class _Held:
     uid: str
     version: int
     owner: Owner | None
-    text: str
+    packed: bytes
 
 
 @dataclass(slots=True)
@@ -164,9 +166,9 @@ class Cache:
         held = self._held.get(place)
         if held is None or held.uid != ref.uid:
             return
-        body = json.loads(held.text)
+        body = _unpack(held.packed)
         body["metadata"].setdefault("deletionTimestamp", "1970-01-01T00:00:00Z")
-        self._held[place] = replace(held, text=json.dumps(body))
+        self._held[place] = replace(held, packed=_pack(body))
         self._change(held.owner)
 
     def uid(self, *, namespace: str, name: str) -> str | None:
@@ -201,7 +203,7 @@ class Cache:
         if held is not None and held.owner != owner:
             self._drop(place)
         slim = {**body, "metadata": {key: value for key, value in metadata.items() if key != "managedFields"}}
-        self._held[place] = _Held(uid=metadata["uid"], version=version, owner=owner, text=json.dumps(slim))
+        self._held[place] = _Held(uid=metadata["uid"], version=version, owner=owner, packed=_pack(slim))
         if owner is not None:
             world = self._worlds.setdefault(owner, _World())
             if place[0] == OWN_KIND:
@@ -239,13 +241,22 @@ class Cache:
             self._gone.popitem(last=False)
 
     def _body(self, place: Place) -> dict[str, Any]:
-        body: dict[str, Any] = json.loads(self._held[place].text)
-        return body
+        return _unpack(self._held[place].packed)
+
+
+def _pack(body: Body) -> bytes:
+    return zlib.compress(json.dumps(body, separators=(",", ":")).encode(), 1)
+
+
+def _unpack(packed: bytes) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(zlib.decompress(packed))
+    return body
 
 
 def _place(body: Body) -> Place:
     metadata = body["metadata"]
-    return (body["apiVersion"], body["kind"]), metadata.get("namespace", ""), metadata["name"]
+    kind = (intern(body["apiVersion"]), intern(body["kind"]))
+    return kind, intern(metadata.get("namespace", "")), metadata["name"]
 
 
 def _owner(body: Body) -> Owner | None:

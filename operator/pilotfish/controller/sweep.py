@@ -35,13 +35,18 @@ class Watched:
         self._versions[metadata["uid"]] = int(metadata["resourceVersion"])
 
     def compare(self, listed: Iterable[Body]) -> None:
-        """Hold a complete list against the watches; forgets objects that are gone."""
-        bodies = {body["metadata"]["uid"]: body for body in listed}
-        overdue = [uid for uid, version in self._behind.items() if uid in bodies and self._seen(uid) < version]
-        self._stuck = tuple(sorted(f"{bodies[uid]['kind']}/{bodies[uid]['metadata']['name']}" for uid in overdue))
-        versions = {uid: int(body["metadata"]["resourceVersion"]) for uid, body in bodies.items()}
+        """Hold a complete list against the watches; forgets objects that are gone. Goes through the list once."""
+        versions: dict[str, int] = {}
+        overdue = []
+        for body in listed:
+            metadata = body["metadata"]
+            uid = metadata["uid"]
+            versions[uid] = int(metadata["resourceVersion"])
+            if self._seen(uid) < self._behind.get(uid, -1):
+                overdue.append(f"{body['kind']}/{metadata['name']}")
+        self._stuck = tuple(sorted(overdue))
         self._behind = {uid: version for uid, version in versions.items() if self._seen(uid) < version}
-        self._versions = {uid: version for uid, version in self._versions.items() if uid in bodies}
+        self._versions = {uid: version for uid, version in self._versions.items() if uid in versions}
 
     def stuck(self) -> tuple[str, ...]:
         """`Kind/name` of objects whose change the watches have owed for a whole sweep."""
@@ -92,7 +97,7 @@ class Sweep:
 
     async def once(self) -> None:
         """One sweep. Raises ClusterError."""
-        own = await self.list_own()
+        own = [_headed(body) for body in await self.list_own()]
         children: list[Body] = []
         for namespace, kind in product(self._namespaces, self._kinds):
             mark = self._cache.mark(kind, namespace)
@@ -100,7 +105,7 @@ class Sweep:
             listed = await list_kind(self._cluster, kind, namespace=namespace, labels=labels)
             if listed is not None:
                 self._cache.listed(mark, listed)
-            children += listed or ()
+            children += [_headed(body) for body in listed or ()]
         self._watched.compare([*own, *children])
         self._last = _now()
         for body in own:
@@ -116,6 +121,12 @@ class Sweep:
             self._cache.listed(mark, listed)
             found += listed
         return found
+
+
+def _headed(body: Body) -> Body:
+    """What comparing and enqueuing need of it: a sweep must not hold every object of the cluster at once."""
+    head = {key: body["metadata"].get(key) for key in ("namespace", "name", "uid", "resourceVersion")}
+    return {"kind": body["kind"], "metadata": head}
 
 
 def _now() -> float:
