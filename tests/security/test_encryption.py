@@ -314,6 +314,21 @@ class TestAge:
         assert again.reason is Reason.SUCCEEDED, "made again"
         assert again.artifact.path != told.artifact.path
 
+    def test_an_artifact_in_plain_is_not_taken_where_encryption_is_asked_for(self, place, told, identity):
+        """Whoever may write to the bucket could lay one there: its bytes would be anybody's."""
+        folder = Path(place.uri) / told.artifact.path
+        manifest = json.loads((folder / "manifest.json").read_text())
+        for name in ("model_repository", "golden"):
+            for path in (path for path in (folder / name).rglob("*") if path.is_file()):
+                path.write_bytes(pyrage.decrypt(path.read_bytes(), [identity]))
+        del manifest["encrypted"], manifest["artifact"]["encryptedFor"]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+        again = place.job(namespace="b", recipient=str(identity.to_public()))
+
+        assert again.reason is Reason.SUCCEEDED, "made again"
+        assert again.artifact.encrypted_for
+
     def test_what_lies_there_in_plain_is_served_as_before(self, place, mounted):
         told = place.job()
         assert told.artifact.encrypted_for is None

@@ -40,8 +40,10 @@ def new_path(key: str) -> str:
     return f"{ARTIFACTS}/{key}/{secrets.token_hex(BUILD_LENGTH // 2)}"
 
 
-def find_artifact(shelf: Shelf, key: str, *, refer: Callable[[str], None]) -> Kept | None:
+def find_artifact(shelf: Shelf, key: str, *, refer: Callable[[str], None], recipient: str | None = None) -> Kept | None:
     """A whole artifact with this key, all its bytes hashed again; None when there is none.
+
+    One that is not encrypted for the `recipient` is none: who asks for encryption gets nothing else.
 
     `refer` is called with its path before it is looked at: see references.py. What is damaged is passed over, and left
     to those who refer to it.
@@ -52,7 +54,8 @@ def find_artifact(shelf: Shelf, key: str, *, refer: Callable[[str], None]) -> Ke
             continue
         refer(path)
         manifest = read_manifest(shelf, path)
-        if manifest is not None and _is_intact(shelf, path, manifest):
+        wanted = manifest is not None and manifest.artifact.encrypted_for == recipient
+        if manifest is not None and wanted and _is_intact(shelf, path, manifest):
             return Kept(path=path, manifest=manifest)
     return None
 

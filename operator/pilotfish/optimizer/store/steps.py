@@ -73,7 +73,12 @@ class Desk:
             OptimizerError: StoreNotFound, StoreForbidden, StoreUnreachable.
         """
         key, owner = artifact_key(self.job, digests), owner_of(self.place)
-        kept = find_artifact(self.shelf, key, refer=lambda path: refer(self.shelf, owner, path, now=_now()))
+        kept = find_artifact(
+            self.shelf,
+            key,
+            refer=lambda path: refer(self.shelf, owner, path, now=_now()),
+            recipient=self.place.recipient,
+        )
         path = new_path(key) if kept is None else kept.path
         if kept is None:
             refer(self.shelf, owner, path, now=_now())
