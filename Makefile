@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTEST := pytest -q
 PARALLEL := $(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: help setup generate lint unit apiserver triton e2e images cluster test soak coverage mutation demo bench bench-optimizer bench-accuracy sbom down clean
+.PHONY: help setup generate lint unit apiserver triton e2e images cluster test soak coverage mutation demo bench bench-optimizer bench-operator bench-accuracy sbom down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ bench: setup ## what the optimizer gains, measured on this machine against PyTor
 
 bench-optimizer: setup ## what the optimizer finds beside its peers, in one run; MODELS="lstm minilm" for some; half an hour
 	@PYTHONPATH=tests:hack python -W ignore -m bench_optimizer $(MODELS)
+
+bench-operator: setup ## what the operator asks and uses for 100, 1,000 and 3,000 objects, beside a bare client; SIZES="100" for some
+	@PYTHONPATH=tests:hack python -W ignore -m bench_operator $(SIZES)
 
 bench-accuracy: setup ## accuracy of trained models before and after, on inputs that nobody has seen
 	@PYTHONPATH=tests:hack python -W ignore -m bench_optimizer.accuracy $(MODELS)
