@@ -211,6 +211,26 @@ async def test_an_answer_from_an_older_state_is_not_acted_on(cluster, clock):
     assert cluster.writes == 0
 
 
+async def test_a_change_while_a_pass_asks_accuses_nobody(cluster, clock):
+    """The watch may tell of a change sooner than the lists that were asked for before it: the pass looks again at once."""
+    old = cluster.create_now(make_child("old"))
+    operator = Operator(cluster, clock, planner=planning(deletes=(ref_of(old),)))
+    answer = cluster.list
+
+    async def list_slowly(**what):
+        listed = await answer(**what)
+        if what["kind"] == old["kind"]:
+            cluster.change_now(old["kind"], "old", lambda body: body["metadata"].update(annotations={"x": "y"}))
+            operator.deliver()
+        return listed
+
+    cluster.list = list_slowly
+    assert (await operator()).result is Result.REQUEUE
+    assert cluster.writes == 0
+    cluster.list = answer
+    assert (await operator()).result is Result.SUCCESS
+
+
 async def test_an_object_that_is_gone_costs_one_question(cluster, clock):
     operator = Operator(cluster, clock)
     await operator()

@@ -124,14 +124,18 @@ class Reconciler:
 
     async def _pass_that_asks(self, key: Key) -> Outcome:
         uid = self._cache.uid(namespace=key.namespace, name=key.name)
+        before = self._cache.stamp(namespace=key.namespace, name=key.name)
         reading = await read(
             self._cluster, namespace=key.namespace, name=key.name, gateway_api=self._policy.gateway_api
         )
         if reading is None:
             return self._miss(key, uid)
         self._misses.pop(key, None)
+        changed = self._cache.stamp(namespace=key.namespace, name=key.name) != before
         for body in (reading.body, *reading.objects):
             if self._cache.knows_newer(body):
+                if changed:
+                    raise Conflict("something changed while the pass asked about it")
                 raise ClusterError("the API server answers with an older state than it told before")
             self._cache.learned(body)
         stamp = self._cache.stamp(namespace=key.namespace, name=key.name)
