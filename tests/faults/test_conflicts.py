@@ -7,7 +7,7 @@ import pytest
 
 from support.faults.plan import Act, Fault, Plan, draw
 from support.faults.run import campaign, problems
-from support.faults.workloads import WORKLOADS
+from support.faults.workloads import WORKLOADS, chosen
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.slow]
 
@@ -56,8 +56,8 @@ async def test_p7_a_conflict_is_met_by_looking_again(stage, seed):
 @pytest.mark.soak
 @pytest.mark.timeout(10_800)
 async def test_p7_every_write_once_and_three_times(stage, seed):
-    references = await stage.references(*WORKLOADS.values())
-    runs = conflicting(references, WORKLOADS)
+    references = await stage.references(*chosen().values())
+    runs = conflicting(references, chosen())
     verdicts = await campaign(stage, draw(runs, PLANS or len(runs), seed=seed), references, judge=judge)
     verdicts.report(f"P7, of {len(runs)} plans")
     verdicts.check()

@@ -8,7 +8,7 @@ import pytest
 
 from support.faults.plan import Act, Fault, Plan, crash_plans, draw
 from support.faults.run import campaign
-from support.faults.workloads import WORKLOADS
+from support.faults.workloads import WORKLOADS, chosen
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.slow]
 
@@ -49,8 +49,8 @@ async def test_p4_two_crashes_end_in_the_reference_state(stage, seed):
 @pytest.mark.soak
 @pytest.mark.timeout(10_800)
 async def test_p3_every_write_of_every_workload(stage, seed):
-    references = await stage.references(*WORKLOADS.values())
-    runs = single(references, WORKLOADS)
+    references = await stage.references(*chosen().values())
+    runs = single(references, chosen())
     verdicts = await campaign(stage, draw(runs, PLANS or len(runs), seed=seed), references)
     verdicts.report("P3")
     verdicts.check()
@@ -59,8 +59,8 @@ async def test_p3_every_write_of_every_workload(stage, seed):
 @pytest.mark.soak
 @pytest.mark.timeout(10_800)
 async def test_p4_five_hundred_double_crashes(stage, seed):
-    references = await stage.references(*WORKLOADS.values())
-    verdicts = await campaign(stage, double(references, WORKLOADS, count=PLANS or 500, seed=seed), references)
+    references = await stage.references(*chosen().values())
+    verdicts = await campaign(stage, double(references, chosen(), count=PLANS or 500, seed=seed), references)
     verdicts.report("P4")
     verdicts.check()
 
@@ -68,8 +68,8 @@ async def test_p4_five_hundred_double_crashes(stage, seed):
 @pytest.mark.soak
 async def test_nothing_is_alarming_without_a_fault(stage):
     """False alarms of the harness itself: the same workloads again, judged like the others."""
-    references = await stage.references(*WORKLOADS.values())
-    verdicts = await campaign(stage, [(workload, Plan()) for workload in WORKLOADS.values()] * 3, references)
+    references = await stage.references(*chosen().values())
+    verdicts = await campaign(stage, [(workload, Plan()) for workload in chosen().values()] * 3, references)
     verdicts.report("without faults")
     verdicts.check()
 

@@ -7,7 +7,7 @@ import pytest
 from support.faults.oracles import unexpected
 from support.faults.plan import EVERYTHING, FOR_EVER, Act, Fault, On, Plan, draw
 from support.faults.run import campaign
-from support.faults.workloads import WORKLOADS
+from support.faults.workloads import WORKLOADS, chosen
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.slow]
 
@@ -68,8 +68,8 @@ async def test_p5_a_stale_view_deletes_nothing_wrong_and_makes_nothing_twice(sta
 @pytest.mark.soak
 @pytest.mark.timeout(10_800)
 async def test_p5_three_hundred_stale_views(stage, seed):
-    references = await stage.references(*WORKLOADS.values())
-    runs = [*frozen(references, WORKLOADS, every=4), *lagging(WORKLOADS)]
+    references = await stage.references(*chosen().values())
+    runs = [*frozen(references, chosen(), every=4), *lagging(chosen())]
     runs = draw(runs, PLANS or len(runs), seed=seed)
     verdicts = await campaign(stage, runs, references, judge=judge)
     verdicts.report("P5")

@@ -10,27 +10,34 @@ import selectors
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from aiohttp import ClientTimeout
+
+from pilotfish.adapters import kube
 from pilotfish.adapters.clock import ServerClock
 from pilotfish.adapters.connection import connect
-from pilotfish.controller import main
+from pilotfish.controller import loop, main
 from pilotfish.core.health.samples import Sample, ShadowCounters
 from pilotfish.settings import OperatorSettings
 from pilotfish.telemetry import logs, metrics
+
+PATIENCE = 10
+"""Waits for answers are so many times as long: clocks may run that fast and a request still has its time."""
+_MAKE_SETTINGS = main.watching.make_settings
 
 SETTINGS: dict[str, Any] = {
     "port": 0,
     "listen": "127.0.0.1",
     "identity": "operator-0",
     "resync": 20,
-    "lease_duration": 90,
-    "lease_renew_deadline": 80,
+    "lease_duration": 900,
+    "lease_renew_deadline": 800,
     "lease_retry": 10,
     "triton_version": "2.51.0",
     "drain": 0,
@@ -229,11 +236,35 @@ def operators_in_threads() -> Iterator[None]:
     handlers, level = list(root.handlers), root.level
     logs.configure(level="DEBUG", style="json", stream=_Lines())  # type: ignore[arg-type]
     main.watching.quiet_libraries()
-    replaced = patch.multiple(main, ServerClock=_Clock, TritonMetrics=_Counters, end_process_at=lambda _moment: None)
-    # Several operators of one process give the same gauges to one registry.
-    described = patch.object(metrics.ObjectStates, "describe", lambda _self: [], create=True)
-    try:
-        with replaced, described:
+    with ExitStack() as replaced:
+        replaced.enter_context(
+            patch.multiple(main, ServerClock=_Clock, TritonMetrics=_Counters, end_process_at=lambda _moment: None)
+        )
+        # Several operators of one process give the same gauges to one registry.
+        replaced.enter_context(patch.object(metrics.ObjectStates, "describe", lambda _self: [], create=True))
+        replaced.enter_context(patch.object(loop, "PASS_LIMIT", loop.PASS_LIMIT * PATIENCE))
+        patient = patch.multiple(
+            kube,
+            REQUEST_TIMEOUT=_patient(kube.REQUEST_TIMEOUT),
+            _WATCH_TIMEOUT=_patient(kube._WATCH_TIMEOUT),
+        )
+        replaced.enter_context(patient)
+        replaced.enter_context(patch.object(main.watching, "make_settings", _patient_kopf))
+        try:
             yield
-    finally:
-        root.handlers, root.level = handlers, level
+        finally:
+            root.handlers, root.level = handlers, level
+
+
+def _patient(timeout: ClientTimeout) -> ClientTimeout:
+    """The same at the world's pace, or a busy machine would look like a fault."""
+    names = ("total", "connect", "sock_read", "sock_connect")
+    given = {name: getattr(timeout, name) for name in names}
+    return ClientTimeout(**{name: value * PATIENCE if value else value for name, value in given.items()})
+
+
+def _patient_kopf(**how: Any) -> Any:
+    settings = _MAKE_SETTINGS(**how)
+    settings.networking.connect_timeout *= PATIENCE
+    settings.networking.request_timeout *= PATIENCE
+    return settings

@@ -4,6 +4,7 @@ A workload is a line of specs, each followed until it is where it leads. Names a
 of a version is decided by `Surroundings`.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,6 +103,12 @@ WORKLOADS: Mapping[str, Workload] = {
         ),
     )
 }
+
+
+def chosen() -> dict[str, Workload]:
+    """Those that a soak run takes: all, or the names in PILOTFISH_FAULT_WORKLOADS, with commas between them."""
+    names = os.environ.get("PILOTFISH_FAULT_WORKLOADS", "")
+    return {name: WORKLOADS[name] for name in names.split(",")} if names else dict(WORKLOADS)
 
 
 @dataclass(slots=True)
