@@ -105,10 +105,10 @@ def test_s33_another_base_is_named_with_its_python(tmp_path):
 
 def test_s33_an_image_that_nobody_knows_is_named():
     done = subprocess.run(
-        [sys.executable, ROOT / "hack" / "sbom", "opertor"], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "hack" / "sbom", "nobody"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "unknown image 'opertor'" in done.stderr
+    assert "unknown image 'nobody'" in done.stderr
 
 
 FLOORS = {
