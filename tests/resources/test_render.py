@@ -48,6 +48,13 @@ SPECS = {
         },
         "storage": {"kind": "Bucket", "bucket": {"uri": "s3://artifacts/team", "secretName": "bucket-credentials"}},
     },
+    "encrypted": {
+        "model": {"uri": "s3://models/digits/v1/"},
+        "serving": {
+            "protocols": ["GRPC"],
+            "access": {"fromNamespaces": ["shop"], "tls": {"secretName": "digits-tls", "clientCA": "digits-clients"}},
+        },
+    },
     "everything": {
         "model": {
             "uri": "pvc://models/digits/v1",

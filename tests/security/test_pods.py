@@ -74,7 +74,7 @@ def test_no_spec_adds_a_field_a_volume_an_image_or_a_variable_to_a_pod(specs):
             assert {key for volume in pod["volumes"] for key in volume} <= {"name", *VOLUMES}, where
             for container in containers_of(pod):
                 assert container["image"] in IMAGES, where
-                assert {one["name"] for one in container["env"]} <= ENV, where
+                assert {one["name"] for one in container.get("env", ())} <= ENV, where
                 assert "envFrom" not in container, where
                 assert container["securityContext"]["readOnlyRootFilesystem"], where
                 assert container["resources"]["limits"].keys() >= {"cpu", "memory"}, where
@@ -90,11 +90,12 @@ def test_secrets_reach_no_container_that_opens_a_model(specs):
                 mounted = {m["name"] for m in container["volumeMounts"]} & secret.keys()
                 keys = {f"{name}/{item['key']}" for name in mounted for item in secret[name]}
                 found.setdefault(container["name"], set()).update(keys)
-    opens = {name: found.pop(name) for name in ("optimize", "tuning-triton", "shadow", "verify", "triton")}
+    opens = {name: found.pop(name) for name in ("optimize", "tuning-triton", "shadow", "verify", "triton", "certificate")}
     assert opens == {
         "optimize": set(), "tuning-triton": set(), "shadow": set(),
         "verify": {"tls/tls.crt", "tls/ca.crt", "clients-tls/tls.crt", "clients-tls/tls.key"},
         "triton": {"tls/tls.crt", "tls/tls.key", "clients-tls/ca.crt"},
+        "certificate": {"tls/tls.crt", "clients-tls/ca.crt"},
     }, f"seed {SEED}"  # fmt: skip
     assert found.keys() <= {"fetch", "publish", "install", "golden", "refresh"}, f"seed {SEED}"
     assert all(found.values()), f"seed {SEED}: nobody has any Secret, so nothing is proven"

@@ -234,9 +234,8 @@ class Watched:
         (folder / "scratch").mkdir()
 
     def start(self):
-        told = {"SCRATCH": str(self.folder / "scratch"), "TOLD": str(self.folder / "told"), "PAUSE": "0.05"}
-        command = ["sh", "-c", WATCH, "watch", *map(str, self.files)]
-        return subprocess.Popen(command, env={"PATH": "/usr/bin:/bin", **told})
+        told = (self.folder / "scratch", self.folder / "told", 0.05, *self.files)
+        return subprocess.Popen(["sh", "-c", WATCH, "watch", *map(str, told)])
 
     def told(self):
         return (self.folder / "told").read_text()

@@ -26,6 +26,8 @@ from pilotfish.resources import (
     make_verify_job,
     with_scale,
 )
+from pilotfish.resources.certificate import make_certificate_watcher
+from pilotfish.resources.network_policy import make_network_policy
 from support.builders import OWNER, POLICY, make_artifact, make_result, make_signature
 
 
@@ -64,6 +66,17 @@ def render_all(
         "deployment": with_scale(deployment, replicas=spec.serving.replicas, progress_deadline="10m"),
         "service": make_service(owner, stable=revision, pointed=revision, protocols=spec.serving.protocols),
         "budget": make_pod_disruption_budget(owner, revision=revision, min_available=1),
+        **_access(spec, owner, policy),
+    }
+
+
+def _access(spec: ModelDeploymentSpec, owner: Owner, policy: Policy) -> dict[str, dict[str, Any]]:
+    """What stands around the pods, where the spec asks for it."""
+    network_policy = make_network_policy(owner, serving=spec.serving, neighbours=policy.neighbours)
+    tls = spec.serving.access.tls
+    return {
+        **({} if network_policy is None else {"network-policy": network_policy}),
+        **({} if tls is None else {"certificate": make_certificate_watcher(owner, tls, policy)}),
     }
 
 

@@ -16,17 +16,20 @@ from pilotfish.resources.policy import Compute, Policy
 from pilotfish.resources.tls import AUTHORITY, CERTIFICATE, tls_mounts, watcher_volumes
 
 WATCH_CONTAINER = "certificate"
+_PAUSE = "10"
 _COMPUTE = Compute(cpu="10m", memory="32Mi")
 # What was told last outlives a container, so that it ends for news alone. Files that are missing count as empty.
 WATCH = """\
+scratch=$1 message=$2 pause=$3
+shift 3
 seen() { cat "$@" 2>/dev/null | sha256sum | cut -c1-16; }
 trap 'exit 0' TERM
 while :; do
   now=$(seen "$@")
-  if [ "$now" != "$(cat "$SCRATCH/told" 2>/dev/null)" ]; then
-    printf %s "$now" >"$SCRATCH/told" && printf %s "$now" >"$TOLD" && exit 0
+  if [ "$now" != "$(cat "$scratch/told" 2>/dev/null)" ]; then
+    printf %s "$now" >"$scratch/told" && printf %s "$now" >"$message" && exit 0
   fi
-  sleep "$PAUSE" & wait $!
+  sleep "$pause" & wait $!
 done
 """
 
@@ -51,7 +54,6 @@ def make_certificate_watcher(owner: Owner, tls: Tls, policy: Policy) -> dict[str
 def _pod(tls: Tls, policy: Policy) -> dict[str, Any]:
     files = [f"{RUN_MOUNT}/{SERVER_TLS}/{CERTIFICATE}"]
     files += [f"{RUN_MOUNT}/{CLIENT_TLS}/{AUTHORITY}"] if tls.client_ca else []
-    told = {"SCRATCH": SCRATCH_MOUNT, "TOLD": TERMINATION_LOG, "PAUSE": "10"}
     return {
         **pod_basics(policy.images),
         "terminationGracePeriodSeconds": 5,
@@ -61,8 +63,7 @@ def _pod(tls: Tls, policy: Policy) -> dict[str, Any]:
                 image=policy.images.optimizer,
                 images=policy.images,
                 body={
-                    "command": ["sh", "-c", WATCH, "watch", *files],
-                    "env": [{"name": name, "value": value} for name, value in told.items()],
+                    "command": ["sh", "-c", WATCH, "watch", SCRATCH_MOUNT, TERMINATION_LOG, _PAUSE, *files],
                     "resources": resources(_COMPUTE),
                 },
                 mounts=[mount("tmp", SCRATCH_MOUNT), *tls_mounts(tls)],
