@@ -150,6 +150,21 @@ def test_s33_images_install_nothing_that_is_not_locked(dockerfile):
     assert not re.search(r"\b(curl|wget|git clone|apt-get|ADD\s+http)\b", text)
 
 
+@pytest.mark.parametrize(
+    ("options", "wanted"), [([], None), (["--upgrade"], "7 days"), (["--upgrade", "--cooldown", "0"], None)]
+)
+def test_s33_an_upgrade_waits_for_releases_to_be_a_week_old(tmp_path, options, wanted):
+    """Asked of the command that would be run: a `uv` that only says how it was called."""
+    fake = tmp_path / "uv"
+    fake.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
+    fake.chmod(0o755)
+    command = [sys.executable, ROOT / "hack" / "lock", "bootstrap", *options]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    waits = [word for word in done.stdout.splitlines() if word.startswith("--exclude-newer")]
+    assert waits == ([] if wanted is None else [f"--exclude-newer={wanted}"])
+
+
 def test_s33_the_build_itself_is_locked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     (backend,) = project["build-system"]["requires"]
