@@ -1,7 +1,8 @@
 """Looking for new bytes at the model's address: when to look, what was found, and the pin that follows from it. Pure.
 
 A look never disturbs what is served: one that fails is told in status.source and in an event, and comes again after the
-interval. Other bytes become a pin, the pin a new revision, and that goes through the same gates as every other.
+interval, though not sooner than AFTER_FAILURE: an object that nobody looks after must not make pods for ever. Other
+bytes become a pin, the pin a new revision, and that goes through the same gates as every other.
 """
 
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ REFRESH = JobKind(
 )
 # The schema's bounds, for objects that an older one let in: looking again at once, for ever, helps nobody.
 _SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(hours=168)
+AFTER_FAILURE = timedelta(minutes=15)
+"""Between a look that failed and the next one, where the interval is shorter."""
 _EVENT = "Refresh"
 
 
@@ -125,7 +128,12 @@ def _due(scope: Scope, kept: RefreshStatus) -> datetime:
     served = scope.status.stable_revision
     last = _moment(kept.checked_at) or _moment(served.since if served else None)
     # A clock that was ahead must not put off looks for ever.
-    return scope.now if last is None or last > scope.now else last + _interval(scope)
+    return scope.now if last is None or last > scope.now else last + _gap(scope, failed=kept.reason is not None)
+
+
+def _gap(scope: Scope, *, failed: bool) -> timedelta:
+    """Until the next look."""
+    return max(_interval(scope), AFTER_FAILURE) if failed else _interval(scope)
 
 
 def _interval(scope: Scope) -> timedelta:
@@ -177,7 +185,7 @@ def _failed(scope: Scope, kept: RefreshStatus, job: Body | None, finding: Findin
         status=kept.model_copy(update=told),
         deletes=() if job is None else (job,),
         events=() if kept.reason == finding.reason else (event,),
-        wake=scope.now + _interval(scope),
+        wake=scope.now + _gap(scope, failed=True),
     )
 
 

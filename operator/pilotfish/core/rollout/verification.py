@@ -21,8 +21,8 @@ from pilotfish.core.scope import Scope
 from pilotfish.resources.revision import RevisionRecord
 from pilotfish.resources.verify_job import GOLDEN_CONTAINER, VERIFY_CONTAINER, VerifyIntent, make_verify_job
 
-MOST_ERRORS = 3
-"""Jobs in a row that could not verify; the last one decides."""
+MOST_ERRORS = 2
+"""Jobs in a row that could not verify; the last one decides. Each tries with three pods."""
 
 VERIFICATION = JobKind(
     containers=frozenset({GOLDEN_CONTAINER, VERIFY_CONTAINER}),
