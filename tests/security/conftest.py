@@ -1,12 +1,14 @@
 """Fixtures of the tests that try threats: a Job's pod in a folder, a real API server that knows our kind."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from testbed.kubectl import Kubectl
 
 from support.job_pod import pod
 from support.kube import install_crd, make_kubectl
+from support.lived import CLUSTER_WIDE, NAMESPACED, Lived, lived
 
 __all__ = ["pod"]
 
@@ -18,3 +20,16 @@ def kubectl(api_server) -> Kubectl:
     kubectl = make_kubectl(api_server)
     install_crd(kubectl)
     return kubectl
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(NAMESPACED, id="namespaced"),
+        pytest.param(CLUSTER_WIDE, id="cluster-wide", marks=pytest.mark.soak),
+    ],
+)
+def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
+    """What an operator with the chart's own rights did and left behind, over a whole life."""
+    with lived(tmp_path_factory.mktemp("life"), *request.param, namespaced=request.param is NAMESPACED) as life:
+        yield life
