@@ -245,6 +245,8 @@ class FaultProxy:
     async def _stream(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         async with self._upstream.ask(request, request.path, dict(request.query), b"") as answer:
             exchange.code = exchange.told = answer.status
+            if answer.status >= 300:  # noqa: PLR2004 - HTTP
+                return web.Response(status=answer.status, headers=_kept(answer.headers), body=await answer.read())
             stream = web.StreamResponse(status=answer.status, headers=_kept(answer.headers))
             await stream.prepare(request)
             try:
