@@ -156,7 +156,7 @@ class FaultProxy:
     async def _answer(self, request: web.Request, exchange: Exchange, body: bytes) -> web.StreamResponse:
         about = exchange.about
         fault = self.counted.meet(about.on, kind=about.kind, name=about.name, verb=about.verb)
-        if fault is not None and fault.act is Act.FREEZE and about.kind in _NOT_LISTED:
+        if fault is not None and fault.act is Act.FREEZE and (about.kind in _NOT_LISTED or not self.trace.versions):
             fault = None
         exchange.fault = fault
         query = dict(request.query)
@@ -166,15 +166,26 @@ class FaultProxy:
                 return early
         if about.watch:
             return await self._stream(request, exchange)
-        is_frozen = fault is not None and fault.act is Act.FREEZE
-        path = request.path.rpartition("/")[0] if is_frozen and about.name else request.path
-        async with self._upstream.ask(request, path, query, body) as answer:
-            told = _Answer(answer.status, _kept(answer.headers), await answer.read())
+        told = await self._ask(request, request.path, dict(request.query), body)
+        if fault is not None and fault.act is Act.FREEZE:
+            told = await self._ask_frozen(request, about, query, live=told)
         exchange.code = told.status
-        if is_frozen and about.name:
-            told = _one_of(told)
         self._note(exchange, told.text)
         return await self._after(request, exchange, told)
+
+    async def _ask(self, request: web.Request, path: str, query: dict[str, str], body: bytes) -> "_Answer":
+        async with self._upstream.ask(request, path, query, body) as answer:
+            return _Answer(answer.status, _kept(answer.headers), await answer.read())
+
+    async def _ask_frozen(
+        self, request: web.Request, about: About, query: dict[str, str], *, live: "_Answer"
+    ) -> "_Answer":
+        """The answer of an earlier moment; the present one where that moment is not kept any more."""
+        path = request.path.rpartition("/")[0] if about.name else request.path
+        told = await self._ask(request, path, query, b"")
+        if told.status == 410:
+            return live
+        return _one_of(told) if about.name else told
 
     async def _before(self, fault: Fault, exchange: Exchange, query: dict[str, str]) -> web.StreamResponse | None:
         match fault.act:
@@ -199,7 +210,7 @@ class FaultProxy:
     def _freeze(self, fault: Fault, about: About, query: dict[str, str]) -> None:
         """Ask for the view of an earlier moment; the moment is chosen at the first frozen read."""
         if self._frozen is None or self.counted.acted.count(fault) == 1:
-            seen = self.trace.versions or [1]
+            seen = self.trace.versions
             back = len(seen) if fault.back == EVERYTHING else fault.back + 1
             self._frozen = str(seen[max(0, len(seen) - back)])
         query.update(resourceVersion=self._frozen, resourceVersionMatch="Exact")
@@ -245,7 +256,7 @@ class FaultProxy:
     async def _stream(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         async with self._upstream.ask(request, request.path, dict(request.query), b"") as answer:
             exchange.code = exchange.told = answer.status
-            if answer.status >= 300:  # noqa: PLR2004 - HTTP
+            if answer.status >= 300:
                 return web.Response(status=answer.status, headers=_kept(answer.headers), body=await answer.read())
             stream = web.StreamResponse(status=answer.status, headers=_kept(answer.headers))
             await stream.prepare(request)
