@@ -49,7 +49,7 @@ def judge(outcome, reference, plan):
 
 async def test_p7_a_conflict_is_met_by_looking_again(stage, seed):
     references = await stage.references(*(WORKLOADS[name] for name in FAST))
-    runs = draw(conflicting(references, FAST), 8, seed=seed)
+    runs = draw(conflicting(references, FAST), 6, seed=seed)
     (await campaign(stage, runs, references, judge=judge)).check()
 
 

@@ -36,13 +36,13 @@ def double(references, names, *, count, seed):
 
 async def test_p3_a_crash_at_a_write_ends_in_the_reference_state(stage, seed):
     references = await stage.references(*(WORKLOADS[name] for name in FAST))
-    verdicts = await campaign(stage, draw(single(references, FAST), 12, seed=seed), references)
+    verdicts = await campaign(stage, draw(single(references, FAST), 10, seed=seed), references)
     verdicts.check()
 
 
 async def test_p4_two_crashes_end_in_the_reference_state(stage, seed):
     references = await stage.references(*(WORKLOADS[name] for name in FAST))
-    verdicts = await campaign(stage, double(references, FAST, count=6, seed=seed), references)
+    verdicts = await campaign(stage, double(references, FAST, count=4, seed=seed), references)
     verdicts.check()
 
 

@@ -30,7 +30,7 @@ def dropped(references, names):
 
 async def test_p6_lost_events_are_made_up_for(stage, seed):
     references = await stage.references(*(WORKLOADS[name] for name in FAST))
-    runs = draw(dropped(references, FAST), 8, seed=seed)
+    runs = draw(dropped(references, FAST), 6, seed=seed)
     (await campaign(stage, runs, references, resync=RESYNC)).check()
 
 

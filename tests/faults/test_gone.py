@@ -62,7 +62,7 @@ def judge(outcome, reference, plan):
 
 async def test_p8_gone_in_a_stream_or_as_an_answer_is_followed_by_a_new_list(stage, seed):
     references = await stage.references(*(WORKLOADS[name] for name in FAST))
-    runs = draw(in_stream(references, FAST), 4, seed=seed) + draw(as_answer(FAST), 4, seed=seed)
+    runs = draw(in_stream(references, FAST), 3, seed=seed) + draw(as_answer(FAST), 3, seed=seed)
     (await campaign(stage, runs, references, judge=judge)).check()
 
 

@@ -87,7 +87,7 @@ async def test_d4_6_a_watcher_that_cannot_go_on_ends_the_process(stage, prepared
     """An error in the stream that is no 410: exit code 1, and whoever watches the process starts another."""
     namespace = prepared.slots[0]
     proxy = await asyncio.to_thread(prepared.host.open, prepared.account)
-    settings = {"watch_namespaces": namespace, "namespace": namespace}
+    settings = {"watch_namespaces": namespace, "namespace": namespace, "resync": 1}
     body = make_object("somebody", namespace)
 
     def run_into():
