@@ -4,18 +4,26 @@ In the small world the garbage collector is slow: what the old object owned goes
 new one already wants its place.
 """
 
+import asyncio
 import os
 import random
 import sys
+import time
 from datetime import timedelta
 
 import pytest
 
-from pilotfish.core.objects import controller_uid, name_of
+from pilotfish.adapters.observe import list_kind
+from pilotfish.core.objects import controller_uid, name_of, ref_of
+from pilotfish.core.observed import CHILD_KINDS
+from pilotfish.names import MANAGED_BY
 from pilotfish.ports import Conflict, Invalid, NotFound
 from support import world as small_world
 from support.builders import OWNER, UID, make_model_deployment
 from support.fake_cluster import FakeCluster
+from support.faults.kept import Kept, ThreadLife
+from support.faults.workloads import is_ready, make
+from support.kube import make_object
 from support.neighbours import UNLOADABLE
 from support.specs import make_wanted, uri
 from support.traffic import ERRING
@@ -201,3 +209,82 @@ def test_nothing_is_left_whether_the_operator_is_up_or_down(story):
             world.pass_time(timedelta(seconds=1))
         left = [f"{b['kind']}/{name_of(b)}" for b in world.cluster.everything() if b["kind"] != "Event"]
         assert left == [], f"PILOTFISH_SEED={SEED}: {story}, state {number}"
+
+
+PHASES = ("Optimizing", "Starting", "Verifying", "Canarying", "Ready")
+GONE_SECONDS = 30.0
+
+
+class Replaced:
+    """One object on a real API server with its real garbage collector, deleted and made again in one phase."""
+
+    def __init__(self, stage, namespace, phase):
+        self.stage, self.namespace, self.phase = stage, namespace, phase
+        self.object = make_object(f"again-{phase.lower()}", namespace, make("v1"))
+
+    async def body(self):
+        return await self.stage.admin.get(ref_of(self.object))
+
+    async def until(self, what, probe, *, seconds=120.0):
+        deadline = time.monotonic() + seconds
+        while not (found := await probe()):
+            assert time.monotonic() < deadline, f"{self.phase}: not within {seconds:g} s: {what}"
+            await asyncio.sleep(0.02)
+        return found
+
+    async def owners(self):
+        """Uids of the owners of everything that is ours, pods' own owners left out."""
+        found = []
+        for kind in CHILD_KINDS:
+            bodies = await list_kind(self.stage.admin, kind, namespace=self.namespace, labels={MANAGED_BY: "pilotfish"})
+            found += [controller_uid(body) for body in bodies if self.object["metadata"]["name"] in name_of(body)]
+        return found
+
+    async def is_served(self):
+        return is_ready(await self.body())
+
+    async def is_there(self):
+        return (await self.body()).get("status", {}).get("phase") == self.phase or await self.is_served()
+
+    async def story(self):
+        """Seconds until nothing of the old one was left."""
+        await self.stage.admin.apply(self.object)
+        if self.phase == "Canarying":
+            await self.until("the first revision is served", self.is_served)
+            steps = [{"weight": 50, "hold": "Forever"}]
+            spec = make("v2", replicas=2, rollout={"strategy": "Canary", "steps": steps})
+            await self.stage.admin.apply({**self.object, "spec": spec})
+        await self.until("the phase", self.is_there)
+        old = await self.body()
+        await self.stage.admin.delete(ref_of(old))
+        new = await self.stage.admin.apply(self.object)
+        began, uid = time.monotonic(), new["metadata"]["uid"]
+        assert uid != old["metadata"]["uid"]
+
+        async def old_is_gone():
+            return old["metadata"]["uid"] not in await self.owners()
+
+        await self.until("the old one's children are gone", old_is_gone)
+        seconds = time.monotonic() - began
+        await self.until("the new one is served", self.is_served)
+        assert set(await self.owners()) == {uid}
+        assert (await self.body())["metadata"]["uid"] == uid
+        await self.stage.admin.delete(ref_of(new))
+        return seconds
+
+
+@pytest.mark.apiserver
+async def test_on_a_real_api_server_too(stage):
+    namespace = await stage.slots.get()
+    proxy = await asyncio.to_thread(stage.prepared.host.open, stage.prepared.account)
+    settings = {"namespace": namespace, "watch_namespaces": namespace}
+    try:
+        async with Kept(lambda: ThreadLife(proxy.kubeconfig, **settings)) as kept:
+            seconds = await asyncio.gather(*(Replaced(stage, namespace, phase).story() for phase in PHASES))
+            assert kept.restarts == 0
+    finally:
+        await asyncio.to_thread(proxy.close)
+        stage.slots.put_nowait(namespace)
+    told = ", ".join(f"{phase} {taken:.1f} s" for phase, taken in zip(PHASES, seconds, strict=True))
+    sys.stderr.write(f"\nP11 the old one's children were gone after: {told}\n")
+    assert max(seconds) <= GONE_SECONDS
