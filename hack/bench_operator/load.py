@@ -9,14 +9,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 from pilotfish.adapters.kinds import path_of
+from pilotfish.api.base import API_VERSION, KIND
 from pilotfish.core import Plan, observe, plan
-from pilotfish.core.objects import Body, ref_of
+from pilotfish.core.objects import Body, condition_is_true, ref_of
 from pilotfish.names import FIELD_MANAGER
 from pilotfish.settings import OperatorSettings
 from support.kube import kube_cluster, make_object
+from support.kubelet import Kubelet
 
 NAMESPACE = "bench"
 AT_ONCE = 20
+PLAY_EVERY = 1.0
+SERVED_SECONDS = 1800.0
 SETTINGS = {"triton_version": "2.51.0"}
 
 
@@ -38,6 +42,18 @@ async def load(kubeconfig: Path, count: int, tell: Callable[[int], None]) -> lis
 
         await asyncio.gather(*(create(number) for number in range(count)))
     return made
+
+
+async def serve(kubeconfig: Path, count: int, tell: Callable[[int], None]) -> None:
+    """Play the kubelet until every object is Ready. Raises TimeoutError."""
+    async with kube_cluster(kubeconfig) as cluster, asyncio.timeout(SERVED_SECONDS):
+        kubelet, ready = Kubelet(cluster, NAMESPACE), 0
+        while ready < count:
+            await kubelet.play()
+            await asyncio.sleep(PLAY_EVERY)
+            found = await cluster.list(api_version=API_VERSION, kind=KIND, namespace=NAMESPACE, labels={})
+            ready = sum(condition_is_true(body, "Ready") for body in found)
+            tell(ready)
 
 
 def write_floor(bodies: Iterable[Body], file: Path) -> None:

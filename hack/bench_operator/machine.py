@@ -13,12 +13,23 @@ from support.kube import make_kubectl
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _REQUEST = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
+_OWN = re.compile(r"^pilotfish_api_requests_total\{(.*)\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 OURS = frozenset(PLURALS.values()) - {"leases"}
 """What the operator asks about, without the Lease: that goes by time, not by objects."""
 
 Requests = Counter[tuple[str, str]]
 """By verb and resource, `modeldeployments/status` for a subresource."""
+
+
+def own_requests(page: str) -> Requests:
+    """What the operator's metrics say it asked, by verb and kind, refused or not."""
+    found: Requests = Counter()
+    for labels, count in _OWN.findall(page):
+        label = dict(_LABEL.findall(labels))
+        if label["kind"] not in {"Lease", "APIResourceList"} and label["verb"] != "WATCH":
+            found[label["verb"], label["kind"]] += int(float(count))
+    return found
 
 
 def cpu_seconds(pid: int) -> float:

@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench_operator.__main__ import Figures, Run
+    from bench_operator.__main__ import Figures, Run, Served
 
 ROW = "{:<58} {:>12} {:>10} {}"
 READS = {"GET", "LIST"}
@@ -40,6 +40,25 @@ def show(run: "Run") -> None:
     _row("RSS MiB, idle", run.idle[0])
     _row("RSS MiB with the objects", run.steady.memory[0], goal=150, note=f"peak {run.steady.memory[1]:.0f}")
     _row("RSS MiB after the restart", run.restart.memory[0], goal=150, note=f"peak {run.restart.memory[1]:.0f}")
+
+
+def show_served(served: "Served") -> None:
+    """One block: what a whole life costs, and a restart among whole children."""
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    count, way = served.count, served.way
+    print(f"\n{count} objects all the way to Ready; children of each: {', '.join(served.children)}")
+    for (verb, what), n in sorted(way.requests.items()):
+        print(f"    {verb:<6} {what:<34} {n:>8} {n / count:>8.2f} per object")
+    _row("children that the operator makes", len(served.children))
+    _row("API requests per object until Ready and quiet", sum(way.requests.values()) / count)
+    _row("  of them reads", sum(n for (verb, _), n in way.requests.items() if verb in READS) / count)
+    _row("controller CPU, ms per object", way.cpu["operator"] / count * 1000)
+    _row("restart: LISTs", _reads(served.restart), note=_named(served.restart))
+    _row("restart: writes, all children compared", _writes(served.restart), goal=0)
+    _row("restart: controller CPU s", served.restart.cpu["operator"])
+    _row("steady: writes", _writes(served.steady), goal=0, note=f"in {served.steady.seconds / 60:.1f} min")
+    _row("RSS MiB after the restart", served.restart.memory[0], note=f"peak {served.restart.memory[1]:.0f}")
 
 
 def _row(what: str, figure: float, *, goal: float | None = None, note: str = "") -> None:
