@@ -8,7 +8,7 @@ import pytest
 from pilotfish.api.conditions import timestamp
 from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout import Capacity
-from pilotfish.api.rollout_status import AbortStatus, AnalysisVerdict, RolloutStage, VerificationStatus
+from pilotfish.api.rollout_status import AbortStatus, AnalysisVerdict, RolloutStage, RolloutStatus, VerificationStatus
 from pilotfish.core.plan import Apply
 from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.rollout.layout import Layout, Share
@@ -81,6 +81,13 @@ def test_small_words():
     assert heading(step) == "Step 2/4 (25 %)"
     assert sooner(None, NOW + timedelta(1), NOW, None) == NOW
     assert sooner(None) is None
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(0, 1), (0.1, 1), (2, 15), (60, 60), (-5, 1)])
+def test_what_takes_long_is_looked_at_ever_more_seldom(minutes, seconds):
+    began = timestamp(NOW - timedelta(minutes=minutes))
+    at = replace(turn(), state=RolloutStatus(revision=NEW, stage=RolloutStage.PROMOTING, stage_started_at=began))
+    assert at.look_again == NOW + timedelta(seconds=seconds)
 
 
 def test_both_sides_of_a_turn():

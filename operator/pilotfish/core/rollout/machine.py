@@ -24,7 +24,7 @@ from pilotfish.core.rollout.room import first_pods, keep_plan, room_overdue
 from pilotfish.core.rollout.state import at_step, begin, enter, lasting
 from pilotfish.core.rollout.stepping import stepping
 from pilotfish.core.rollout.steps import resolve_steps
-from pilotfish.core.rollout.turn import SOON, Rollout, Turn, abort, done, give_up, sooner
+from pilotfish.core.rollout.turn import Rollout, Turn, abort, done, give_up, sooner
 from pilotfish.core.rollout.verification import advance_verification
 from pilotfish.core.rollout.waiting import held_by_window, unplaced, untold_plan
 from pilotfish.core.scope import Scope
@@ -150,7 +150,7 @@ def _promoting(turn: Turn) -> Rollout | RolloutStatus:
     reason = progress.reason if progress.held_up or progress.stage is Stage.READY else Reason.PROMOTING
     if reason is Reason.ALL_PODS_READY:
         reason = Reason.PROMOTING
-    going = replace(progress, stage=Stage.PROMOTING, reason=reason, wake=sooner(progress.wake, scope.now + SOON))
+    going = replace(progress, stage=Stage.PROMOTING, reason=reason, wake=sooner(progress.wake, turn.look_again))
     return Rollout(progress=going, state=state, layout=layout)
 
 

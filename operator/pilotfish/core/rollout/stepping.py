@@ -15,7 +15,7 @@ from pilotfish.core.rollout.room import step_pods
 from pilotfish.core.rollout.shadow import keep_shadow, shadow_ready, shadow_trouble
 from pilotfish.core.rollout.state import at_step, enter, reached
 from pilotfish.core.rollout.steps import ResolvedStep
-from pilotfish.core.rollout.turn import SOON, Rollout, Turn, abort, heading, sooner
+from pilotfish.core.rollout.turn import Rollout, Turn, abort, heading, sooner
 from pilotfish.core.rollout.waiting import held_by_window
 
 
@@ -43,7 +43,7 @@ def stepping(turn: Turn) -> Rollout | RolloutStatus:
             stage=Stage.CANARYING,
             reason=reason,
             message=f"{heading(current)}: {said}",
-            wake=scope.now + SOON,
+            wake=turn.look_again,
         )
         return Rollout(progress=waiting, state=state, layout=layout)
     if step.ready_at is None and not shadow_ready(scope):

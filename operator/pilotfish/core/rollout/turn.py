@@ -7,13 +7,14 @@ from pilotfish.api.conditions import timestamp
 from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout import Capacity
 from pilotfish.api.rollout_status import AbortStatus, AnalysisVerdict, RolloutStatus, VerificationStatus
+from pilotfish.core.failures import parse_time
 from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.rollout.layout import Layout, go_back, mode_of
 from pilotfish.core.rollout.pods import Pods, count_pods
 from pilotfish.core.rollout.steps import ResolvedStep
 from pilotfish.core.scope import Scope
 
-SOON = timedelta(seconds=1)
+SOON, SELDOM = timedelta(seconds=1), timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,17 @@ class Turn:
     def mode(self) -> Capacity:
         """Where the room comes from."""
         return mode_of(self.state)
+
+    @property
+    def look_again(self) -> datetime:
+        """When to look at what others bring about: soon at first, ever more seldom the longer it takes.
+
+        Events tell of nearly all of it; a second's pace for ever would be a load on everybody.
+        """
+        step = self.state.step
+        begun = step.started_at if step is not None and step.started_at else self.state.stage_started_at
+        waited = self.scope.now - parse_time(begun) if begun else timedelta()
+        return self.scope.now + min(max(waited / 8, SOON), SELDOM)
 
     @property
     def stable(self) -> Pods:

@@ -65,7 +65,7 @@ def unplaced(turn: Turn) -> Rollout | None:
         stage=Stage.STARTING,
         reason=Reason.STARTING,
         message=message or serving.message,
-        wake=sooner(serving.wake, turn.scope.now + SOON),
+        wake=sooner(serving.wake, turn.look_again),
     )
     return Rollout(progress=waiting, state=turn.state, layout=at_rest(turn.scope))
 
