@@ -177,6 +177,7 @@ def test_a_pinned_source_that_is_known_is_not_even_fetched(place):
         ({"recipeKey": "other"}, True),
         ({"model": {"uri": "s3://elsewhere/m.onnx"}}, True),
         ({"model": {"uri": "pvc://claim/model.onnx", "credentials": {"secretName": "x"}}}, True),
+        ({"model": {"uri": "pvc://claim/model.onnx", "verification": {"publicKeySecret": "x"}}}, True),
         ({"optimization": {"deadline": "2h"}}, True),
         ({"optimization": {"precisions": ["FP32"]}}, True),  # the default, written out
         ({"optimization": {"precisions": ["FP32", "INT8"]}}, False),
