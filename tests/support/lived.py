@@ -151,7 +151,10 @@ async def _live(life: Lived, folder: Path) -> None:
         proxy = host.open(life.account, trace=life.trace)
         async with kube_cluster(life.kubectl.kubeconfig) as admin:
             with running_operator(proxy.kubeconfig, **settings) as operator:
-                await _story(life, admin)
+                try:
+                    await _story(life, admin)
+                except AssertionError as error:
+                    raise AssertionError(f"{error}; the operator said: {operator.log.read_text()[-4000:]}") from error
                 life.metrics = operator.get("/metrics")
                 await asyncio.to_thread(_look_from_outside, life, operator)
                 assert operator.stop() == 0, operator.log.read_text()[-2000:]
