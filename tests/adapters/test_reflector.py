@@ -4,8 +4,9 @@ import asyncio
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from pilotfish.adapters.answers import Gone
 from pilotfish.adapters.cache import Cache
-from pilotfish.adapters.kube import Gone, Listed, WatchEvent
+from pilotfish.adapters.kube import Listed, WatchEvent
 from pilotfish.adapters.reflector import Reflector
 from pilotfish.core.observed import ROUTE_KINDS
 from pilotfish.ports import ClusterError, Forbidden, NotFound

@@ -5,7 +5,6 @@ next one. Must not decide anything about a ModelDeployment.
 """
 
 import json
-import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ from urllib.parse import urlencode
 import aiohttp
 from kubernetes.aio.client import ApiClient
 
+from pilotfish.adapters.answers import Gone, read_answer
 from pilotfish.adapters.clock import ServerClock
 from pilotfish.adapters.connection import authorization_of
 from pilotfish.adapters.kinds import path_of
 from pilotfish.core.objects import ref_of
 from pilotfish.names import FIELD_MANAGER
-from pilotfish.ports import Body, ClusterError, Conflict, Forbidden, Invalid, NotFound, ObjectRef
+from pilotfish.ports import Body, ClusterError, Conflict, NotFound, ObjectRef
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 WATCH_SECONDS = 300
@@ -28,7 +28,6 @@ WATCH_SECONDS = 300
 WATCH_SILENCE = 70
 """Seconds without a word after which a stream counts as broken: the server sends a bookmark every minute."""
 CHUNK = 500
-MESSAGE_LIMIT = 500
 
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
@@ -36,17 +35,6 @@ _JSON = "application/json"
 _MANAGED = {"fieldManager": FIELD_MANAGER}
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=WATCH_SILENCE)
 _ERROR = 400
-_ERRORS: Mapping[int, type[ClusterError]] = {
-    400: Invalid,
-    403: Forbidden,
-    404: NotFound,
-    405: Invalid,
-    409: Conflict,
-    413: Invalid,
-    415: Invalid,
-    422: Invalid,
-}
-
 Bodies = list[dict[str, Any]]
 
 
@@ -56,10 +44,6 @@ OnRequest = Callable[[str, str, str], None]
 
 def _uncounted(_verb: str, _kind: str, _code: str) -> None:
     """Nobody counts."""
-
-
-class Gone(ClusterError):
-    """A continue token or the version to watch from is too old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +123,7 @@ class KubeCluster:
             code = str(response.status)
             with closing(response.response) as stream:
                 if response.status >= 300:  # noqa: PLR2004 - the boundary of success in HTTP
-                    _answer(response.status, await response.read(), response.headers)
+                    read_answer(response.status, await response.read(), response.headers)
                 async for line in stream.content:
                     yield _event(line)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -228,7 +212,7 @@ class KubeCluster:
         query = {"container": container, "limitBytes": str(limit)}
         status, text, headers = await self._exchange("GET", ref.kind, _path(ref, subresource="log"), query=query)
         if status >= 300:  # noqa: PLR2004 - the boundary of success in HTTP
-            _answer(status, text, headers)
+            read_answer(status, text, headers)
         return text
 
     async def _request(
@@ -241,7 +225,7 @@ class KubeCluster:
         body: Body | None = None,
         content_type: str = _JSON,
     ) -> dict[str, Any]:
-        return _answer(
+        return read_answer(
             *await self._exchange(verb, kind, path, query=query, body=body, content_type=content_type, accept=_JSON)
         )
 
@@ -305,43 +289,8 @@ def _event(line: bytes) -> WatchEvent:
     told = json.loads(line)
     body = told["object"]
     if told["type"] == "ERROR":
-        _answer(max(int(body.get("code") or 0), _ERROR), json.dumps(body).encode(), {})
+        read_answer(max(int(body.get("code") or 0), _ERROR), json.dumps(body).encode(), {})
     return WatchEvent(type=told["type"], body=body)
-
-
-def _answer(status: int, text: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
-    """The body of a good answer; a bad one raises by its class."""
-    try:
-        body = json.loads(text) if text else {}
-    except ValueError:
-        body = {}
-    if not isinstance(body, dict):
-        body = {}
-    if status < 300:  # noqa: PLR2004 - the boundary of success in HTTP
-        return body
-    message = " ".join(str(body.get("message") or f"HTTP {status} from the API server").split())[:MESSAGE_LIMIT]
-    if status == 410:  # noqa: PLR2004 - Gone
-        raise Gone(message)
-    if status == 422 and _has_cause(body, field="metadata.uid"):  # noqa: PLR2004 - Unprocessable Entity
-        # An apply met an object with another uid: the server calls that an invalid change of metadata.uid.
-        raise Conflict(message)
-    if status == 403 and _has_cause(body, reason="NamespaceTerminating"):  # noqa: PLR2004 - Forbidden
-        raise NotFound(message)
-    raise _ERRORS.get(status, ClusterError)(message, retry_after=_retry_after(body, headers))
-
-
-def _has_cause(body: Mapping[str, Any], **wanted: str) -> bool:
-    causes = (body.get("details") or {}).get("causes") or ()
-    return any(cause.get(key) == value for cause in causes for key, value in wanted.items())
-
-
-def _retry_after(body: Mapping[str, Any], headers: Mapping[str, str]) -> float | None:
-    asked = headers.get("Retry-After") or (body.get("details") or {}).get("retryAfterSeconds")
-    try:
-        seconds = float(asked) if asked is not None else None
-    except (TypeError, ValueError):
-        return None
-    return seconds if seconds is not None and math.isfinite(seconds) and seconds >= 0 else None
 
 
 def _path(ref: ObjectRef, *, subresource: str | None = None) -> str:

@@ -10,8 +10,9 @@ from contextlib import aclosing
 from random import Random
 from typing import Protocol
 
+from pilotfish.adapters.answers import Gone
 from pilotfish.adapters.cache import Cache, Kind
-from pilotfish.adapters.kube import Gone, Listed, WatchEvent
+from pilotfish.adapters.kube import Listed, WatchEvent
 from pilotfish.core.observed import ROUTE_KINDS
 from pilotfish.ports import Body, ClusterError, NotFound
 from pilotfish.telemetry.logs import logger
