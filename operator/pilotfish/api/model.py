@@ -138,8 +138,7 @@ class Samples(ApiModel):
 
 
 class SourceVerification(ApiModel):
-    """Signature check of the source, as OpenSSF model signing writes it: `model.sig` in a folder, `<file>.sig` beside a
-    single file."""
+    """A signature of OpenSSF model signing: `model.sig` in a folder, `<file>.sig` beside a single file."""
 
     public_key_secret: SecretName
     """Secret with public keys in PEM (P-256, P-384 or P-521), in the same namespace; mounted into the fetch container
