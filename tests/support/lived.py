@@ -37,6 +37,7 @@ from support.routes import install_routes
 MDEP = ObjectRef(api_version="pilotfish.dev/v1alpha1", kind="ModelDeployment", namespace="", name="")
 CLUSTER_WIDE = ("--set", "gatewayAPI.enabled=true")
 NAMESPACED = ("--values", str(CHART / "ci" / "namespaced-values.yaml"), *CLUSTER_WIDE)
+SECONDS = 180.0
 SERVED, STUCK = "digits", "stuck"
 
 
@@ -146,6 +147,10 @@ async def _live(life: Lived, folder: Path) -> None:
         "prometheus_url": f"http://{life.bait}",
         "prometheus_token_file": token_file,
         "resync": 3600,
+        # On a machine that is busy with other tests, nobody else wants this Lease.
+        "lease_duration": 120,
+        "lease_renew_deadline": 90,
+        "lease_retry": 2,
     }
     with proxies() as host:
         proxy = host.open(life.account, trace=life.trace)
@@ -188,7 +193,7 @@ async def _served(life: Lived, admin: KubeCluster) -> None:
             mine = [b for b in await _children(admin, life.namespace) if name_of(b).startswith(SERVED)]
             return not kinds & {body["kind"] for body in mine}
 
-        await until(f"no {kinds} any more", are_gone)
+        await until(f"no {kinds} any more", are_gone, seconds=SECONDS)
 
 
 async def _ready(life: Lived, admin: KubeCluster, spec: Mapping[str, Any]) -> None:
@@ -205,7 +210,7 @@ async def _ready(life: Lived, admin: KubeCluster, spec: Mapping[str, Any]) -> No
             await _let_pass(life, admin, str(ready["message"]))
         return bool(ready and ready["status"] == "True" and ready["observedGeneration"] == generation)
 
-    await until(f"{SERVED} is Ready", is_ready, seconds=90)
+    await until(f"{SERVED} is Ready", is_ready, seconds=SECONDS)
 
 
 def make_strangers(namespace: str, revision: str) -> list[dict[str, Any]]:
@@ -284,13 +289,13 @@ async def _stuck(life: Lived, admin: KubeCluster) -> None:
         found = await admin.get(claim)
         return "" if found is None else str(found["metadata"]["uid"])
 
-    before = await until("a claim", claim_uid)
+    before = await until("a claim", claim_uid, seconds=SECONDS)
 
     async def a_pod() -> Mapping[str, Any] | None:
         pods = await admin.list(api_version="v1", kind="Pod", namespace=life.namespace, labels={})
         return next((pod for pod in pods if name_of(pod).startswith(STUCK)), None)
 
-    pod = await until("a pod", a_pod)
+    pod = await until("a pod", a_pod, seconds=SECONDS)
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
     status = {"name": "fetch", "image": "i", "imageID": "", "ready": False, "restartCount": 0, "state": waiting}
     await admin.write_status({**pod, "status": {**pod["status"], "initContainerStatuses": [status]}})
@@ -300,7 +305,7 @@ async def _stuck(life: Lived, admin: KubeCluster) -> None:
         found = await claim_uid()
         return found not in {"", before}
 
-    await until("another claim", is_anew)
+    await until("another claim", is_anew, seconds=SECONDS)
 
 
 async def _gone(life: Lived, admin: KubeCluster) -> None:
@@ -312,7 +317,7 @@ async def _gone(life: Lived, admin: KubeCluster) -> None:
         async def is_gone(ref: ObjectRef = ref) -> bool:
             return await admin.get(ref) is None
 
-        await until(f"{name} is gone", is_gone, seconds=10)
+        await until(f"{name} is gone", is_gone, seconds=SECONDS)
 
 
 class _Only:
