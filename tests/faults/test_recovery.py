@@ -9,7 +9,7 @@ from support.specs import make_wanted
 from support.world import World
 
 STATES = all_states()
-GOOD = {**make_wanted("v3", replicas=2), "storage": {}}
+GOOD = {**make_wanted("v9", replicas=2), "storage": {}}
 
 
 def few(states):
