@@ -366,15 +366,26 @@ async def test_however_far_the_watches_are_behind_it_ends_in_the_same_place(lag)
     assert made(cluster) == made(calm)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lag", [0, 3, None])
-@pytest.mark.parametrize("when", ["before", "after"])
-async def test_dead_at_any_write_and_started_again_it_ends_in_the_same_place(when, lag):
+async def check_crashes(*, lag, when, every):
     calm, _, writes = await story(lag=0)
-    for number in range(1, writes):
+    for number in range(1, writes, every):
         cluster, _, _ = await story(lag=lag, crash_at=number, when=when)
         assert titles(cluster) == titles(calm), f"crash {when} write {number}"
         assert max(made(cluster).values()) == 1, f"crash {when} write {number}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lag", [3, None])
+async def test_dead_at_a_write_and_started_again_it_ends_in_the_same_place(lag):
+    await check_crashes(lag=lag, when="after", every=5)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("lag", [0, 1, 3, None])
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_dead_at_any_write_and_started_again_it_ends_in_the_same_place(when, lag):
+    await check_crashes(lag=lag, when=when, every=1)
 
 
 # What it costs. `make bench-operator` measures the same on a real API server.
