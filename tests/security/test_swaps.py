@@ -20,6 +20,7 @@ from support.hostile.graphs import beside, elsewhere, matmul
 from support.job_pod import Pod
 from support.onnx_models import save_mlp
 
+ONNX_ONLY = {"formats": ["ONNX"]}
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = re.compile(
     r"m/(config\.pbtxt|warmup/input_\d+|1/(model\.onnx|model\.onnx\.data|model\.pt|model\.xml|model\.bin))"
@@ -94,7 +95,7 @@ def _fetched(pod: Pod) -> Path:
 def test_a_model_that_is_swapped_after_its_check_becomes_no_artifact(back, pod, monkeypatch):
     save_mlp(pod.source / "m.onnx")
     save_mlp(pod.folder / "evil.onnx", seed=9)
-    pod.job({"uri": "pvc://claim/m.onnx"})
+    pod.job({"uri": "pvc://claim/m.onnx"}, optimization=ONNX_ONLY)
     assert pod.command("fetch")[0] == 0
     model = _fetched(pod) / "m.onnx"
     told = model.stat()
@@ -154,7 +155,7 @@ def test_only_known_files_are_served_whatever_lies_beside_the_model(pod):
         (hostile / name).parent.mkdir(parents=True, exist_ok=True)
         (hostile / name).write_text('backend: "python"')
     shutil.move(pod.source / "m.onnx", hostile / "m.onnx")
-    pod.job({"uri": "pvc://claim/d"})
+    pod.job({"uri": "pvc://claim/d"}, optimization=ONNX_ONLY)
     assert pod.command("fetch")[0] == 0
     code, message = pod.command("optimize")
     assert code == 0, message.message
@@ -172,7 +173,7 @@ def test_names_of_a_hostile_model_stay_names(pod):
     model.graph.input[0].name = name
     model.graph.node[0].input[0] = name
     (pod.source / "m.onnx").write_bytes(model.SerializeToString())
-    pod.job({"uri": "pvc://claim/m.onnx"})
+    pod.job({"uri": "pvc://claim/m.onnx"}, optimization=ONNX_ONLY)
     assert pod.command("fetch")[0] == 0
     code, message = pod.command("optimize")
     assert code == 0, message.message

@@ -88,6 +88,8 @@ def make_kubelet_config(layout: Layout, addresses: Addresses) -> dict[str, Any]:
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{cgroup_name(layout.name)}",
+        # What a real node has: no pod starts processes without end.
+        "podPidsLimit": 4096,
         "failCgroupV1": False,
         "failSwapOn": False,
         # The kubelet cannot find the figures of every kind of root device.
