@@ -28,15 +28,20 @@ HELD = {"strategy": "Canary", "steps": [{"weight": 50, "hold": "Forever"}], "ana
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Seconds until converged, restarts."""
+    """Seconds after the outage, restarts. `usual`: what an object takes to be served where there is no outage."""
 
     mode: str
     outage: float
+    noticed: float
     converged: float
+    usual: float
     restarts: int
 
     def __str__(self) -> str:
-        return f"{self.mode:<10} {self.outage:>4g} s: converged {self.converged:4.1f} s after, {self.restarts} restarts"
+        return (
+            f"{self.mode:<10} {self.outage:>4g} s: acted on {self.noticed:4.1f} s after, served {self.converged:4.1f} s "
+            f"after (usual {self.usual:.1f} s), {self.restarts} restarts"
+        )
 
 
 def plan_of(mode, seconds):
@@ -112,19 +117,21 @@ class Outage:
         steady, rolling = f"steady-{tag}", f"rolling-{tag}"
         try:
             async with Kept(lambda: self.life(self.proxy.kubeconfig, **settings)) as kept:
-                await self.submit(steady, make("v1"))
                 await self.submit(rolling, make("v1", replicas=2))
-                await self.ready(steady)
                 await self.ready(rolling)
+                began = time.monotonic()
+                await self.submit(steady, make("v1"))
+                await self.ready(steady)
+                usual = time.monotonic() - began
                 await self.submit(rolling, make("v2", replicas=2, rollout=HELD))
                 await self.held(rolling)
-                return await self._outage(mode, seconds, kept, steady)
+                return await self._outage(mode, seconds, kept, steady, usual)
         finally:
             await asyncio.to_thread(self.proxy.close)
             for name in (steady, rolling):
                 await self.stage.admin.delete(ref_of(make_object(name, self.namespace)))
 
-    async def _outage(self, mode, seconds, kept, steady):
+    async def _outage(self, mode, seconds, kept, steady, usual):
         before, restarts = await self.traffic(), kept.restarts
         await self.begin(mode, seconds)
         await self.submit(steady, make("v3"))
@@ -132,12 +139,33 @@ class Outage:
         assert await self.traffic() == before, f"{mode}: traffic moved while the API server was away"
         await self.end(mode)
         ended = time.monotonic()
+
+        async def acted_on():
+            body = await self.body(steady)
+            return body["status"]["observedGeneration"] == body["metadata"]["generation"]
+
+        await self.until(f"{steady} is acted on", acted_on)
+        noticed = time.monotonic() - ended
         await self.ready(steady)
         converged = time.monotonic() - ended
         after = await self.traffic()
         others = {name: told for name, told in before.items() if not name.startswith("steady")}
         assert others == {name: after[name] for name in others}, f"{mode}: traffic of an object at a step moved"
-        return Figures(mode=mode, outage=seconds, converged=converged, restarts=kept.restarts - restarts)
+        return Figures(
+            mode=mode,
+            outage=seconds,
+            noticed=noticed,
+            converged=converged,
+            usual=usual,
+            restarts=kept.restarts - restarts,
+        )
+
+
+def check(told):
+    """Thirty seconds, and what being served takes anyway."""
+    assert told.noticed <= CONVERGED, told
+    assert told.converged <= CONVERGED + told.usual, told
+    assert told.restarts <= 1, told
 
 
 async def all_modes(stage, seconds, life, *, modes=MODES):
@@ -157,8 +185,7 @@ async def all_modes(stage, seconds, life, *, modes=MODES):
 
 async def test_five_seconds_without_an_api_server_cost_nothing(stage):
     for told in await all_modes(stage, 5.0, ThreadLife):
-        assert told.converged <= CONVERGED, told
-        assert told.restarts <= 1, told
+        check(told)
 
 
 @pytest.mark.soak
@@ -169,13 +196,11 @@ async def test_minutes_without_an_api_server_cost_one_restart(stage):
     modes = os.environ.get("PILOTFISH_MODES", ",".join(MODES)).split(",")
     for figures in await asyncio.gather(*(all_modes(stage, seconds, ThreadLife, modes=modes) for seconds in lengths)):
         for told in figures:
-            assert told.converged <= CONVERGED, told
-            assert told.restarts <= 1, told
+            check(told)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 async def test_a_process_outlives_a_minute_in_a_black_hole(stage):
     (told,) = await all_modes(stage, 60.0, ProcessLife, modes=("black hole",))
-    assert told.converged <= CONVERGED, told
-    assert told.restarts <= 1, told
+    check(told)
