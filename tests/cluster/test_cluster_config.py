@@ -76,6 +76,10 @@ def test_kubelet_asks_who_calls():
     assert config["cgroupRoot"] == "/pilotfish-x"
 
 
+def test_no_pod_starts_processes_without_end():
+    assert node_config.make_kubelet_config(LAYOUT, Addresses(0))["podPidsLimit"] == 4096
+
+
 def test_containerd_uses_the_runc_it_is_given_and_our_pause_image():
     text = node_config.make_containerd_config(LAYOUT, runc="/sbin/runc", registry="/r")
     assert 'BinaryName = "/sbin/runc"' in text

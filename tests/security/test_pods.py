@@ -90,7 +90,9 @@ def test_secrets_reach_no_container_that_opens_a_model(specs):
                 mounted = {m["name"] for m in container["volumeMounts"]} & secret.keys()
                 keys = {f"{name}/{item['key']}" for name in mounted for item in secret[name]}
                 found.setdefault(container["name"], set()).update(keys)
-    opens = {name: found.pop(name) for name in ("optimize", "tuning-triton", "shadow", "verify", "triton", "certificate")}
+    opens = {
+        name: found.pop(name) for name in ("optimize", "tuning-triton", "shadow", "verify", "triton", "certificate")
+    }
     assert opens == {
         "optimize": set(), "tuning-triton": set(), "shadow": set(),
         "verify": {"tls/tls.crt", "tls/ca.crt", "clients-tls/tls.crt", "clients-tls/tls.key"},
@@ -160,8 +162,9 @@ class TestOnARealServer:
         assert count > 400
 
     @pytest.mark.soak
-    async def test_no_pod_of_thousands_of_fuzzed_objects_is_refused(self, api_server, kubectl, namespace):
-        assert await _try_all(api_server, namespace, fuzzed_specs(SEED + 1, 3000)) > 8000
+    @pytest.mark.timeout(1500)
+    async def test_no_pod_of_a_thousand_fuzzed_objects_is_refused(self, api_server, kubectl, namespace):
+        assert await _try_all(api_server, namespace, fuzzed_specs(SEED + 1, 1000)) > 2500
 
     async def test_the_server_does_refuse_what_is_not_restricted(self, api_server, kubectl, namespace):
         async with kube_cluster(api_server) as cluster:
