@@ -5,7 +5,8 @@
 
 import pytest
 
-from support.fuzz.edits import edits, few, is_taken
+from support.fuzz.admission import is_taken
+from support.fuzz.edits import edits, few
 from support.fuzz.leaves import leaves
 from support.fuzz.rounds import Rounds
 from support.fuzz.values import Kind

@@ -35,6 +35,15 @@ def admit(spec: Mapping[str, Any], *, old: Mapping[str, Any] | None = None) -> d
     return stored
 
 
+def is_taken(spec: Mapping[str, Any], *, old: Mapping[str, Any] | None = None) -> bool:
+    """Whether the API server takes it."""
+    try:
+        admit(spec, old=old)
+    except RefusedError:
+        return False
+    return True
+
+
 def as_stored(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Pruned and with defaults, whether it is right or not."""
     made: dict[str, Any] = _stored(spec_schema(), spec)

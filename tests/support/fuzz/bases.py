@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from support.fuzz.leaves import MISSING, Leaf, get_at, with_at
+from support.fuzz.admission import is_taken
+from support.fuzz.leaves import MISSING, Leaf, example, get_at, with_at
 
 _TENSOR = {"name": "image", "dtype": "FP32", "shape": [3, 8, 8]}
 _FACTORY = {"factory": "torchvision.models.resnet18", "arguments": {"num_classes": 10}, "fresh": ["fc.*"]}
@@ -125,6 +126,26 @@ BASES: dict[str, dict[str, Any]] = {
             }
         },
     },
+    "encrypted": {
+        "model": {"uri": "s3://models/digits/v1/"},
+        "storage": {
+            "kind": "Bucket",
+            "bucket": {
+                "uri": "s3://artifacts/team",
+                "encryption": {
+                    "recipient": "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
+                    "identitySecret": "key",
+                },
+            },
+        },
+    },
+    "closed": {
+        "model": {"uri": "s3://models/digits/v1/"},
+        "serving": {
+            "protocols": ["GRPC"],
+            "access": {"mode": "Internal", "fromNamespaces": ["shop"], "tls": {"secretName": "tls", "clientCA": "ca"}},
+        },
+    },
     "refreshed": {"model": {"uri": "s3://models/digits/v1/", "refresh": {"interval": "1h"}}},
 }
 
@@ -137,7 +158,10 @@ def base_of(leaf: Leaf) -> tuple[str, dict[str, Any]]:
     for name, spec in BASES.items():
         if not leaf.parent or _stands(spec, leaf):
             return name, _lasting(spec)
-    return ("plain", _lasting(_PLAIN)) if leaf.refused else ("made", _lasting(with_at(_PLAIN, leaf.path, MISSING)))
+    if leaf.refused:
+        return "plain", _lasting(_PLAIN)
+    small = with_at(_PLAIN, leaf.path, MISSING)
+    return "made", _lasting(small if is_taken(small) else with_at(_PLAIN, leaf.path, example(leaf.schema)))
 
 
 def _lasting(spec: Mapping[str, Any]) -> dict[str, Any]:

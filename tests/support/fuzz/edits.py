@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from support.fuzz.admission import RefusedError, admit
+from support.fuzz.admission import admit, is_taken
 from support.fuzz.bases import base_of
 from support.fuzz.leaves import Leaf, get_at
 from support.fuzz.rounds import make_edit
@@ -25,12 +25,3 @@ def few(made: Iterable[Edit]) -> list[Edit]:
     for value, edited in sorted(made, key=lambda edit: not is_taken(edit[1])):
         chosen.setdefault(value.kind, (value, edited))
     return list(chosen.values())
-
-
-def is_taken(edited: dict[str, Any], *, old: dict[str, Any] | None = None) -> bool:
-    """Whether the API server takes the spec, over the old one."""
-    try:
-        admit(edited, old=old)
-    except RefusedError:
-        return False
-    return True

@@ -251,6 +251,9 @@ _HAND: dict[str, tuple[Value, ...]] = {
         Value(Kind.VALID, "Bucket", {"storage.bucket": {"uri": "s3://a/b"}}),
         *_hand(valid=(), invalid=("Bucket", "OCI", "Disk")),
     ),
+    "storage.bucket.encryption.recipient": _hand(
+        valid=("age1" + "q" * 58,), edge=("age1" + "l" * 58,), invalid=("age1", "AGE-SECRET-KEY-1", "age1" + "b" * 58)
+    ),
     "storage.bucket.uri": _hand(
         valid=("gs://artifacts/team",), edge=("az://c",), invalid=("https://a/b", "s3://a/../b", "s3://k:s@a/b", "")
     ),

@@ -16,7 +16,7 @@ from support.world import World
 GPUS = 512
 WITHIN = timedelta(seconds=60)
 STAYS = timedelta(minutes=10)
-_KEPT = ("gateway", "bucket")
+_KEPT = ("gateway", "bucket", "encrypted")
 """Their worlds are others: a gateway, and storage that nobody can change."""
 
 
