@@ -135,7 +135,11 @@ async def ask_everything(kubectl, account, namespace):
     """({allowed}, {asked}) over all served resources and subresources, in a namespace that is not the operator's."""
     async with kube_cluster(kubectl.kubeconfig) as admin:
         resources = await served(admin)
-    questions = {*((group, resource, verb) for (group, resource) in resources for verb in VERBS), *WAYS_UP}
+    questions = {
+        *((group, resource, verb) for (group, resource) in resources for verb in VERBS),
+        *WAYS_UP,
+        *granted(()),
+    }
     async with kube_cluster(account) as operator:
         turns = asyncio.Semaphore(AT_ONCE)
 

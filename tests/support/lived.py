@@ -169,9 +169,13 @@ async def _live(life: Lived, folder: Path) -> None:
 
 
 async def _story(life: Lived, admin: KubeCluster) -> None:
+    gateway = asyncio.create_task(_accept(admin, life.namespace))
     served = asyncio.create_task(_served(life, admin))
     stuck = asyncio.create_task(_stuck(life, admin))
-    await asyncio.gather(served, stuck)
+    try:
+        await asyncio.gather(served, stuck)
+    finally:
+        gateway.cancel()
     life.left += await _stored(admin, life.namespace)
     await _gone(life, admin)
 
@@ -197,8 +201,6 @@ async def _served(life: Lived, admin: KubeCluster) -> None:
 
 
 async def _ready(life: Lived, admin: KubeCluster, spec: Mapping[str, Any]) -> None:
-    if "gateway" in spec["serving"]:
-        asyncio.get_running_loop().create_task(_accept(admin, life.namespace, spec))
     body = await admin.apply(make_object(SERVED, life.namespace, spec))
     generation = body["metadata"]["generation"]
 
@@ -244,9 +246,9 @@ async def _let_pass(life: Lived, admin: KubeCluster, message: str) -> None:
             await admin.delete(ref_of(stored))
 
 
-async def _accept(admin: KubeCluster, namespace: str, spec: Mapping[str, Any]) -> None:
-    """Play the gateway for a while: every route is taken over as it stands."""
-    for _ in range(300):
+async def _accept(admin: KubeCluster, namespace: str) -> None:
+    """Play the gateway for ever: every route is taken over as it stands."""
+    while True:
         for body in [
             body
             for version, kind in ROUTE_KINDS
