@@ -28,7 +28,7 @@ class AnswerError(Exception):
 
 
 class TritonRunner:
-    """A model in a server at `address` (host:port). `who` names it in sentences: `pod 1 of 2`. Without `tls` it is plain."""
+    """A model in a server at `address` (host:port), in plain without `tls`. `who` names it in words: `pod 1 of 2`."""
 
     runtime = "triton"
 
