@@ -104,7 +104,7 @@ async def test_d4_6_a_watcher_that_cannot_go_on_ends_the_process(stage, prepared
         await stage.admin.delete(ref_of(body))
         await asyncio.to_thread(proxy.close)
     assert code == 1
-    assert seconds <= 60, "generous: on a quiet machine it is less than 10"
+    assert seconds <= 60, "the claim is 10; a busy machine needs longer to end a process"
 
 
 async def test_d4_9_deleted_and_made_again_under_the_same_name_at_once(stage):
