@@ -72,6 +72,7 @@ _CANARY: dict[str, Any] = {
             "interval": "15s",
             "window": "30s",
             "minRequests": 10,
+            "onNoData": "Pass",  # The small world measures no tail and compares no answers.
             "checks": {
                 "errorRate": _BOUND,
                 "meanLatency": _TIME,
@@ -86,7 +87,7 @@ _CANARY: dict[str, Any] = {
         "action": {"id": "1", "verb": "retry"},
     },
 }
-_QUERY = {"name": "memory", "query": "max(x)", "max": "0.9", "maxRegression": "5"}
+_QUERY = {"name": "memory", "query": "max(x)", "max": "0.9", "maxRegression": "5", "mode": "Observe"}
 
 BASES: dict[str, dict[str, Any]] = {
     "plain": _PLAIN,

@@ -28,7 +28,8 @@ def make_edit(base: Mapping[str, Any], leaf: Leaf, value: Value) -> dict[str, An
     made = with_at(base, leaf.path, value.value)
     for path, told in value.also.items():
         made = with_at(made, path, told)
-    return with_at(made, "model.uri", "s3://models/digits/v2/") if leaf.path.startswith(_MOVES) else made
+    moves = leaf.path.startswith(_MOVES) and value.kind is not Kind.EQUAL
+    return with_at(made, "model.uri", "s3://models/digits/v2/") if moves else made
 
 
 @dataclass(slots=True)
@@ -114,7 +115,18 @@ class Rounds:
             assert serving == {self.told["stable"]}, f"{serving} serve, A was {self.told['stable']}"
 
 
-_MAY_WAIT = frozenset({"Canarying", "Paused", "AnalysisFailed", "NoData", "Aborted"})
+_MAY_WAIT = frozenset(
+    {
+        "Canarying",
+        "Paused",
+        "AnalysisFailed",
+        "AnalysisError",
+        "NoData",
+        "WaitingForData",
+        "WaitingForWindow",
+        "AbortedByUser",
+    }
+)
 """Why what was asked for is not served although all is well: somebody must say go, or said stop, or the numbers do."""
 
 
