@@ -94,6 +94,7 @@ class TestRender:
         done = run("render", "-f", manifest, "-n", "team")
         bodies = list(yaml.safe_load_all(done.output))
         assert [body["kind"] for body in bodies] == [
+            "NetworkPolicy",
             "PersistentVolumeClaim",
             "Job",
             "ControllerRevision",

@@ -106,8 +106,13 @@ def s3(gate):
         "s3", endpoint_url=gate.address, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
     )
     client.create_bucket(Bucket="artifacts")
+    _empty(client)  # moto has one world in a process: other files may have left something
     yield client
     gate.rule = None
+    _empty(client)
+
+
+def _empty(client):
     for item in client.list_objects_v2(Bucket="artifacts").get("Contents", ()):
         client.delete_object(Bucket="artifacts", Key=item["Key"])
 
