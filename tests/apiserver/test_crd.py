@@ -143,6 +143,7 @@ def test_ten_lines_show_every_default(objects):
             "warmup": True,
             "terminationGracePeriod": "60s",
             "minAvailable": 1,
+            "access": {"mode": "Internal"},
         },
         "rollout": {"strategy": "BlueGreen", "capacity": "Auto", "progressDeadline": "10m"},
         "paused": False,

@@ -41,29 +41,14 @@ def job_server(monkeypatch):
 
 
 def run_pod(kubectl, namespace, job):
-    """As the Job controller and the kubelet would."""
-    template = job["spec"]["template"]
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": "digits-job",
-            "namespace": namespace,
-            "labels": template["metadata"]["labels"],
-            "ownerReferences": [{**owner, "controller": True}],
-        },
-        "spec": template["spec"],
-    }
-    wait_for("the namespace has its account", lambda: _has_account(kubectl, namespace), seconds=60)
-    kubectl.apply(pod)
+    """The pod that the Job controller makes, as the kubelet would run it."""
+    selector = f"batch.kubernetes.io/job-name={job['metadata']['name']}"
+    (pod,) = wait_for(
+        "the Job's pod", lambda: kubectl.list("pods", namespace=namespace, selector=selector) or None, seconds=60
+    )
     status = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}], "containerStatuses": [RUNNING]}
     patch = ("--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
-    kubectl.run("patch", "pod", "digits-job", "-n", namespace, *patch)
-
-
-def _has_account(kubectl, namespace):
-    return "default" in kubectl.run("get", "serviceaccounts", "-n", namespace, "-o", "name")
+    kubectl.run("patch", "pod", pod["metadata"]["name"], "-n", namespace, *patch)
 
 
 async def test_the_job_s_word_stands_in_status_and_small_steps_are_not_written(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pilotfish.core.objects import ref_of
+from pilotfish.core.objects import ObjectRef, ref_of
 from support.faults.kept import ProcessLife
 from support.faults.plan import Act, Fault, Plan
 from support.faults.workloads import is_ready, make
@@ -129,6 +129,10 @@ class Story:
 
 async def fail_over(stage, how, nth, lease):
     namespace = await stage.slots.get()
+    # Others who were killed in this namespace may have held theirs for a quarter of an hour.
+    await stage.admin.delete(
+        ObjectRef(api_version="coordination.k8s.io/v1", kind="Lease", namespace=namespace, name="pilotfish")
+    )
     story = Story(stage, namespace, lease)
     try:
         return await story.take_over(how, nth)

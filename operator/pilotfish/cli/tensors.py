@@ -103,7 +103,9 @@ def _tensor(spec: TensorSpec, value: Any, *, batched: bool) -> dict[str, Any]:
         raise BadInput(f"input {spec.name} has shape {_shape_in_words(given)}; the model takes {free}{also}")
     if wrong := [x for x in flat if not _is_a(x, spec.dtype)]:
         raise BadInput(f"input {spec.name} is {spec.dtype} and holds {json.dumps(wrong[0])[:40]}")
-    return {"name": spec.name, "shape": list(shape), "datatype": spec.dtype, "data": flat}
+    # A scalar has one dimension on the way: config.pbtxt knows no shape without any, and Triton takes it off again.
+    sent = shape if spec.shape else (*shape, 1)
+    return {"name": spec.name, "shape": list(sent), "datatype": spec.dtype, "data": flat}
 
 
 def _measure(value: Any, name: str) -> tuple[int, ...]:

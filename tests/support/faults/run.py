@@ -297,7 +297,8 @@ class Verdicts:
         """Raises AssertionError with every plan that failed, as the file that replays it."""
         assert not self.failed, f"{self}\n\n" + "\n\n".join(self.failed)
         assert self.passed, "nothing was run"
-        assert self.unmet <= most_unmet * (self.passed + self.unmet), str(self)
+        # Of a few drawn plans one may name a write that this run did not come to.
+        assert self.unmet <= max(1, most_unmet * (self.passed + self.unmet)), str(self)
 
 
 async def campaign(
