@@ -136,16 +136,11 @@ def test_the_kernel_denies_every_way_up(found):
         assert seen["processes"] == [], (container, seen["processes"])
 
 
-def test_memory_cpu_and_processes_have_an_end(found, kubectl):
-    (node,) = json.loads(kubectl.run("get", "nodes", "-o", "json"))["items"][:1]
-    path = f"/api/v1/nodes/{node['metadata']['name']}/proxy/configz"
-    limit = json.loads(kubectl.run("get", "--raw", path))["kubeletconfig"].get("podPidsLimit", -1)
+def test_memory_and_cpu_have_an_end(found):
+    """How many processes a pod may start is the node's setting, on a cgroup that no container sees."""
     for container, seen in found.items():
         assert seen["limits"]["memory"] == str(MEMORY), container
         assert seen["limits"]["cpu"].split()[0] == "20000", container
-        if limit > 0:  # the node's own setting: no field of a pod says it
-            assert seen["limits"]["pids"].isdigit(), container
-            assert int(seen["limits"]["pids"]) <= limit, container
     last = found[PUBLISH_CONTAINER]
     assert last.get("hungry") == 9 or last["ended"]["reason"] == "OOMKilled", last["ended"]
 
