@@ -3,8 +3,10 @@
 import http.client
 import http.server
 import json
+import socket
 import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 from pilotfish.api.report import ModelSignature, TensorSpec
 from pilotfish.cli import predict as module
 from pilotfish.cli.main import app
-from pilotfish.cli.port_forward import NoAnswer, PodPort, Reply
+from pilotfish.cli.port_forward import NoAnswer, PodPort, Reply, open_port
 from pilotfish.cli.tensors import BadInput, make_example, make_request, read_answer
 from support.two_revisions import record_of, scope_of
 
@@ -125,6 +127,19 @@ def test_a_pod_is_asked(port):
         port.post("/v2/models/m/infer", {})
     with pytest.raises(NoAnswer, match="closed the connection"):
         port.post("/hangup", {"a": 1})
+
+
+def test_a_port_that_nobody_listens_on_is_said(monkeypatch):
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    forward = SimpleNamespace(socket=lambda _port: ours, error=lambda _port: "connection refused\n")
+    monkeypatch.setattr("kubernetes.stream.portforward", lambda *_args, **_more: forward)
+    monkeypatch.setattr("kubernetes.config.new_client_from_config", lambda *_args: None)
+    with (
+        pytest.raises(NoAnswer, match=r"pod p does not listen on port 8000: connection refused$"),
+        open_port(namespace="team", pod="p", port=8000, kubeconfig=None, context=None) as port,
+    ):
+        port.post("/", {"a": 1})
 
 
 @pytest.fixture

@@ -73,7 +73,10 @@ def open_port(
     connection.sock.settimeout(PATIENCE_SECONDS)
     try:
         yield PodPort(connection)
+    except NoAnswer as error:
+        # What the kubelet says of the port arrives beside the connection, which then only ends.
         if refused := forward.error(port):
-            raise NoAnswer(f"pod {pod} does not listen on port {port}: {refused.strip()}")
+            raise NoAnswer(f"pod {pod} does not listen on port {port}: {refused.strip()}") from error
+        raise
     finally:
         connection.close()
