@@ -13,7 +13,7 @@ from pilotfish.core.rollout.routes import assigned_weights, keep_routes, unwante
 from support.apiserver import running_api_server
 from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
 from support.operator_process import install_rights, running_operator
-from support.routes import RouteKeeper, install_routes
+from support.routes import RouteKeeper, accepting_parent, install_routes
 
 pytestmark = pytest.mark.apiserver
 
@@ -60,19 +60,7 @@ def be_the_gateway(kubectl, namespace):
     """Accept every route as it stands, as a gateway's controller does."""
     for kind, route in (("httproute", "digits-http"), ("grpcroute", "digits-grpc")):
         generation = kubectl.get(kind, route, namespace=namespace)["metadata"]["generation"]
-        conditions = [
-            {
-                "type": name,
-                "status": "True",
-                "reason": name,
-                "message": "",
-                "observedGeneration": generation,
-                "lastTransitionTime": "2026-01-01T12:00:00Z",
-            }
-            for name in ("Accepted", "ResolvedRefs")
-        ]
-        parent = {"parentRef": {"name": "public"}, "controllerName": "example.org/gateway", "conditions": conditions}
-        patch = json.dumps({"status": {"parents": [parent]}})
+        patch = json.dumps({"status": {"parents": [accepting_parent(generation)]}})
         kubectl.run("patch", kind, route, "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
 
 

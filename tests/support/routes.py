@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from testbed.kubectl import Kubectl, KubectlError, wait_for
 
@@ -63,3 +64,19 @@ class RouteKeeper:
         for body in gone:
             await self.cluster.delete(ref_of(body))
         return tuple(body["metadata"]["name"] for body in gone)
+
+
+def accepting_parent(generation: int) -> dict[str, Any]:
+    """An entry of status.parents by which a gateway's controller takes a route as it stands."""
+    conditions = [
+        {
+            "type": name,
+            "status": "True",
+            "reason": name,
+            "message": "",
+            "observedGeneration": generation,
+            "lastTransitionTime": "2026-01-01T12:00:00Z",
+        }
+        for name in ("Accepted", "ResolvedRefs")
+    ]
+    return {"parentRef": {"name": "public"}, "controllerName": "example.org/gateway", "conditions": conditions}

@@ -33,6 +33,7 @@ from support.helm import NAMESPACE, render
 from support.kube import make_object
 from support.kubelet import Kubelet
 from support.operator_process import install_rights
+from support.routes import accepting_parent
 
 SPEED = 5.0
 SECONDS = 240.0
@@ -407,20 +408,5 @@ async def _accept_routes(admin: KubeCluster) -> None:
                 if parents and parents[0]["conditions"][0]["observedGeneration"] == generation:
                     continue
                 with suppress(ClusterError):
-                    await admin.write_status({**route, "status": {"parents": [_parent(generation)]}})
+                    await admin.write_status({**route, "status": {"parents": [accepting_parent(generation)]}})
         await asyncio.sleep(0.3)
-
-
-def _parent(generation: int) -> dict[str, Any]:
-    conditions = [
-        {
-            "type": name,
-            "status": "True",
-            "reason": name,
-            "message": "",
-            "observedGeneration": generation,
-            "lastTransitionTime": "2026-01-01T12:00:00Z",
-        }
-        for name in ("Accepted", "ResolvedRefs")
-    ]
-    return {"parentRef": {"name": "public"}, "controllerName": "example.org/gateway", "conditions": conditions}
