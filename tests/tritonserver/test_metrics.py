@@ -42,6 +42,17 @@ async def first_sample(server):
             await asyncio.sleep(0.05)
 
 
+async def settled(server, *, requests):
+    """The server answers a request before it counts it: what is read is complete when it adds up."""
+    deadline = asyncio.get_running_loop().time() + 10
+    while True:
+        read = await sample(server)
+        if read.success + sum(read.failures.values()) >= requests and read.executions >= requests:
+            return read
+        assert asyncio.get_running_loop().time() < deadline, f"not all {requests} requests were counted: {read}"
+        await asyncio.sleep(0.05)
+
+
 @pytest.fixture
 def repository(tmp_path):
     # The config promises any width, the model takes four: a request of another width fails in the backend.
@@ -66,7 +77,7 @@ async def test_counters_are_what_was_sent_over_http_and_grpc(repository, start_t
     with pytest.raises(triton_grpc.InferenceServerException):
         infer(over_grpc, triton_grpc, "linear", {"x": X[:, :3]})
 
-    after = await sample(server)
+    after = await settled(server, requests=53)
     assert (after.success, after.inferences) == (50, 20 * 3 + 30)
     assert after.failures == {"BACKEND": 3, "CANCELED": 0, "OTHER": 0, "REJECTED": 0}
     assert after.executions == 53, "those that failed ran as well"
@@ -82,7 +93,8 @@ async def test_counters_are_what_was_sent_over_http_and_grpc(repository, start_t
 async def test_a_server_that_starts_again_counts_from_zero(repository, start_triton):
     first = start_triton(repository, name="first").wait_ready("linear")
     infer(http(first), triton_http, "linear", {"x": X})
-    assert (await first_sample(first)).success == 1
+    await first_sample(first)
+    assert (await settled(first, requests=1)).success == 1
     first.terminate()
     first.wait_ended()
     with pytest.raises(Unmeasured, match="does not accept connections"):
