@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from structlog.contextvars import bound_contextvars
 
 from pilotfish.telemetry import logs, metrics
+from pilotfish.telemetry.objects import ObjectState, ObjectStates
 
 
 @pytest.fixture
@@ -52,14 +53,18 @@ def test_an_exception_stays_on_one_line(lines):
 
 def test_gauges_follow_the_objects_and_go_with_them():
     states = [
-        metrics.ObjectState(
-            namespace="team", name="digits", phase="Ready", variant="onnx-fp32", ready=True, available=True
+        ObjectState(
+            namespace="team",
+            name="digits",
+            uid="u",
+            spec={},
+            status={"phase": "Ready", "conditions": [{"type": "Ready", "status": "True", "reason": "Serving"}]},
         )
     ]
     registry = CollectorRegistry()
-    registry.register(metrics.ObjectStates(lambda: states))
+    registry.register(ObjectStates(lambda: states))
     text = generate_latest(registry).decode()
-    assert 'pilotfish_info{name="digits",namespace="team",phase="Ready",variant="onnx-fp32"} 1.0' in text
+    assert 'pilotfish_phase{name="digits",namespace="team",phase="Ready"} 1.0' in text
     assert 'pilotfish_ready{name="digits",namespace="team"} 1.0' in text
     states.clear()
     assert "digits" not in generate_latest(registry).decode()

@@ -40,6 +40,7 @@ from pilotfish.names import FIELD_MANAGER, MANAGED_BY
 from pilotfish.ports import Body, ClusterError
 from pilotfish.settings import OperatorSettings
 from pilotfish.telemetry import logs, metrics
+from pilotfish.telemetry.objects import ObjectStates
 
 log = logs.logger("pilotfish.main")
 
@@ -162,7 +163,7 @@ class Operator:
         """Hold the Lease, watch, work, sweep; the first of them that ends, ends all."""
         self._watch_health()
         workers = Workers(queue=self._queue, reconcile=self._reconciler, count=self._settings.workers)
-        states = metrics.ObjectStates(self._reconciler.states)
+        states = ObjectStates(self._reconciler.states)
         metrics.REGISTRY.register(states)
         stop_kopf = asyncio.Event()
         parts = {

@@ -26,10 +26,12 @@ from pilotfish.controller.measure import Measurements
 from pilotfish.core import Apply, Observed, Plan, Policy
 from pilotfish.core.invalid import plan_for_refusal
 from pilotfish.core.job_progress import GAP
-from pilotfish.core.objects import condition_is_true, ref_of
+from pilotfish.core.objects import ref_of
 from pilotfish.ports import ABSENT, Body, Clock, Cluster, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from pilotfish.telemetry import metrics
 from pilotfish.telemetry.logs import logger
+from pilotfish.telemetry.objects import ObjectState
+from pilotfish.telemetry.outcomes import count_outcomes
 
 log = logger("pilotfish.reconcile")
 
@@ -90,9 +92,9 @@ class Reconciler:
         self._asks: set[Key] = set()
         self._misses: dict[Key, int] = {}
         self._rests: dict[Key, _Rest] = {}
-        self._states: dict[Key, metrics.ObjectState] = {}
+        self._states: dict[Key, ObjectState] = {}
 
-    def states(self) -> tuple[metrics.ObjectState, ...]:
+    def states(self) -> tuple[ObjectState, ...]:
         """What the last passes said, sorted by key."""
         return tuple(state for _, state in sorted(self._states.items()))
 
@@ -165,11 +167,10 @@ class Reconciler:
         try:
             await self._write_children(plan)
         except Refused as refused:
-            return await self._tell_refusal(reading, refused)
-        await self._tell(plan)
+            return await self._tell_refusal(key, reading, refused)
+        await self._tell(key, reading, plan)
         for note in plan.notes:
             log.log(logging.DEBUG if plan.is_empty else logging.INFO, note)
-        self._states[key] = _state(key, plan.status or reading.body)
         self._asks.discard(key)
         again = plan.requeue_after
         if self._jobs is not None and self._jobs.watches(key):
@@ -248,19 +249,30 @@ class Reconciler:
             self._cache.going(ref)
             log.info("deleted", object=f'{ref.kind} "{ref.name}"')
 
-    async def _tell(self, plan: Plan) -> None:
-        """The one status, and the events only once it is stored."""
+    async def _tell(self, key: Key, reading: Reading, plan: Plan) -> None:
+        """The one status, and the metrics and events only once it is stored."""
+        before = after = reading.body.get("status") or {}
         if plan.status is not None:
             self._cache.learned(await self._cluster.write_status(plan.status))
+            after = plan.status["status"]
+            count_outcomes(before, after, reading.observed().children)
+        self._states[key] = ObjectState(
+            namespace=key.namespace,
+            name=key.name,
+            uid=reading.body["metadata"]["uid"],
+            spec=reading.body.get("spec") or {},
+            status=after,
+            objects=reading.objects,
+        )
         for event in plan.events:
             await self._cluster.emit(event)
 
-    async def _tell_refusal(self, reading: Reading, refused: Refused) -> Outcome:
+    async def _tell_refusal(self, key: Key, reading: Reading, refused: Refused) -> Outcome:
         """A child that the API server does not take must not leave the user without a word."""
         plan = plan_for_refusal(
             reading.observed(), child=refused.child, sentence=str(refused.error), now=self._clock.now()
         )
-        await self._tell(plan)
+        await self._tell(key, reading, plan)
         return _failed(refused.error)
 
 
@@ -298,15 +310,3 @@ def _failed(error: ClusterError) -> Outcome:
         return Outcome(result=Result.ERROR)
     log.warning("the pass failed and is tried again", error=f"{kind}: {error}")
     return Outcome(result=Result.ERROR, after=error.retry_after or 0.0)
-
-
-def _state(key: Key, body: Body) -> metrics.ObjectState:
-    status = body.get("status") or {}
-    return metrics.ObjectState(
-        namespace=key.namespace,
-        name=key.name,
-        phase=str(status.get("phase") or ""),
-        variant=str(status.get("variant") or ""),
-        ready=condition_is_true(body, "Ready"),
-        available=condition_is_true(body, "Available"),
-    )

@@ -1,20 +1,18 @@
-"""What the operator counts. Names mirror controller-runtime's, so that its dashboards port by prefix.
+"""What the operator counts of its own work. Names mirror controller-runtime's: its dashboards port by prefix.
 
-Counters and histograms never carry an object's name; gauges about objects come from a collector over the last passes.
+Counters and histograms never carry an object's name; gauges about objects are in `objects`, ends of rollouts in
+`outcomes`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry(auto_describe=True)
 """The operator's own registry: nothing that a library registers by itself leaks in."""
 
+ProcessCollector(registry=REGISTRY)
+
+RECONCILE_ERRORS_KNOWN = ("ClusterError", "Forbidden", "Invalid", "NotFound", "TimeoutError")
 RECONCILE_RESULTS = ("success", "requeue_after", "requeue", "error", "terminal")
 
 RECONCILES = Counter("pilotfish_reconcile", "Passes by how they ended.", ["result"], registry=REGISTRY)
@@ -69,41 +67,9 @@ def count_scrape(target: str, result: str, seconds: float) -> None:
 
 for _result in RECONCILE_RESULTS:
     RECONCILES.labels(result=_result)
+for _error in RECONCILE_ERRORS_KNOWN:
+    RECONCILE_ERRORS.labels(error=_error)
 for _target in SCRAPE_TARGETS:
     SCRAPE_SECONDS.labels(target=_target)
     for _result in ("success", "error"):
         SCRAPES.labels(target=_target, result=_result)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectState:
-    """What the last pass said about one ModelDeployment."""
-
-    namespace: str
-    name: str
-    phase: str
-    variant: str
-    ready: bool
-    available: bool
-
-
-class ObjectStates(Collector):
-    """Gauges about each ModelDeployment, read from the last passes at the moment of the scrape."""
-
-    def __init__(self, states: Callable[[], Iterable[ObjectState]]) -> None:
-        self._states = states
-
-    def collect(self) -> Iterator[Metric]:
-        """One sample per object; an object that is gone is gone from here."""
-        who = ["namespace", "name"]
-        info = GaugeMetricFamily("pilotfish_info", "A ModelDeployment.", labels=[*who, "phase", "variant"])
-        phase = GaugeMetricFamily("pilotfish_phase", "1 for the phase an object is in.", labels=[*who, "phase"])
-        ready = GaugeMetricFamily("pilotfish_ready", "1 if the spec as asked is fully served.", labels=who)
-        available = GaugeMetricFamily("pilotfish_available", "1 if some revision serves.", labels=who)
-        for state in self._states():
-            key = [state.namespace, state.name]
-            info.add_metric([*key, state.phase, state.variant], 1)
-            phase.add_metric([*key, state.phase], 1)
-            ready.add_metric(key, float(state.ready))
-            available.add_metric(key, float(state.available))
-        yield from (info, phase, ready, available)
