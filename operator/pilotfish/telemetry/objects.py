@@ -4,6 +4,7 @@ A pass only hands over references: the work is done when somebody scrapes, and o
 gone is gone from here. Must not count anything: what happens is counted in `outcomes`.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from pilotfish.api.rollout import Strategy
+from pilotfish.api.base import parse_duration
+from pilotfish.api.rollout import FOREVER, Strategy
+from pilotfish.api.rollout_status import RolloutStage
 from pilotfish.core.objects import controller_uid
 from pilotfish.core.rollout.steps import DEFAULT_STEPS
 from pilotfish.names import COMPONENT_LABEL, REVISION_LABEL, Component
@@ -155,6 +158,17 @@ def _progressed(state: ObjectState) -> Iterator[Row]:
         yield from _moments(rollout.get("stageStartedAt"), step.get("startedAt"), step.get("readyAt"))
 
 
+def _hold(state: ObjectState) -> Iterator[Row]:
+    rollout, spec = _rollout(state), state.spec.get("rollout") or {}
+    if not state.status.get("candidateRevision"):
+        return
+    hold = spec.get("bake") if rollout.get("stage") == RolloutStage.BAKING else None
+    if rollout.get("stage") == RolloutStage.STEPPING and rollout.get("step"):
+        steps = spec.get("steps") or [step.to_wire() for step in DEFAULT_STEPS]
+        hold = steps[min(rollout["step"]["index"], len(steps) - 1)].get("hold")
+    yield (), math.inf if hold == FOREVER else parse_duration(hold).total_seconds() if hold else 0.0
+
+
 def _verdicts(state: ObjectState) -> Iterator[Row]:
     for check in _checks(state):
         yield (check["name"], check["verdict"], check.get("mode") or ""), 1.0
@@ -294,6 +308,12 @@ GAUGES: tuple[ObjectGauge, ...] = (
         "When the rollout last reached a stage, a step or a step's share; absent where none is under way.",
         (),
         _progressed,
+    ),
+    ObjectGauge(
+        "pilotfish_rollout_hold_seconds",
+        "How long the present step, or the bake, is asked to last; +Inf: until it is promoted.",
+        (),
+        _hold,
     ),
     ObjectGauge(
         "pilotfish_analysis_verdict",
