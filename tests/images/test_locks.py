@@ -22,7 +22,7 @@ LOCKS = sorted(
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Each image's extras, and the lock or locks that it installs.
 IMAGES = {
-    ("operator",): ("operator",),
+    ("operator", "cli"): ("operator",),
     ("optimizer",): ("optimizer",),
     ("optimizer", "torch"): ("torch", "optimizer-torch"),
     ("optimizer", "tensorflow"): ("optimizer-tf",),

@@ -1,6 +1,6 @@
 """How to reach the API server and as whom: the service account of the pod, or a kubeconfig.
 
-Authentication and TLS are `kubernetes.aio`'s; nothing here reads the environment.
+Authentication and TLS are `kubernetes.aio`'s; nothing here reads the environment, but for whether this is a pod.
 """
 
 import dataclasses
@@ -134,6 +134,16 @@ def default_namespace(*, kubeconfig: Path, context: str | None = None) -> str:
     if chosen is None:
         raise NoCluster(f"kubeconfig {str(kubeconfig)!r} has no context {context!r}")
     return str(chosen["context"].get("namespace") or "default")
+
+
+def pod_namespace() -> str | None:
+    """The namespace of the pod that this runs in; None outside of a cluster."""
+    token = Path(incluster_config.SERVICE_TOKEN_FILENAME)
+    if not os.environ.get(incluster_config.SERVICE_HOST_ENV_NAME) or not token.is_file():
+        return None
+    with suppress(OSError):
+        return token.with_name("namespace").read_text().strip() or None
+    return None
 
 
 def _check_exists(kubeconfig: Path) -> None:

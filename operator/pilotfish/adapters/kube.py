@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -75,6 +76,15 @@ class KubeCluster:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
+
+    def now(self) -> datetime:
+        """The API server's time, as far as its answers told it; UTC, aware."""
+        return self._clock.now()
+
+    async def ask(self, path: str, *, body: Body | None = None) -> dict[str, Any]:
+        """What stands at a path, for kinds that the operator does not know; with a body, the answer to a review."""
+        kind = path.rpartition("/")[2]
+        return await self._request("GET" if body is None else "POST", kind, path, body=body)
 
     async def get(self, ref: ObjectRef) -> Body | None:
         """The object, or None."""

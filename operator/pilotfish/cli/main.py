@@ -18,6 +18,7 @@ from pilotfish.api.lint import Finding
 from pilotfish.cli import artifacts, verbs
 from pilotfish.cli.advice import advise
 from pilotfish.cli.check import check
+from pilotfish.cli.doctor.command import doctor
 from pilotfish.cli.manifests import Document, Unreadable, read_documents
 from pilotfish.cli.predict import predict
 from pilotfish.cli.preview import preview
@@ -96,6 +97,7 @@ app.add_typer(artifacts.app, name="artifacts")
 app.command()(report)
 app.command()(predict)
 app.command()(provenance)
+app.command()(doctor)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import typer
 
@@ -17,6 +17,9 @@ from pilotfish.cli.terminal import fail
 from pilotfish.core import Observed
 from pilotfish.core.objects import Body, ObjectRef
 from pilotfish.ports import Cluster, ClusterError
+
+if TYPE_CHECKING:
+    from pilotfish.adapters.kube import KubeCluster
 
 FIELD_MANAGER = "pilotfish-cli"
 """Owner of what a person writes with these commands; never the operator's."""
@@ -78,14 +81,19 @@ class Session:
 
 
 @asynccontextmanager
-async def open_cluster(place: Place) -> AsyncIterator[tuple[Editable, str]]:
-    """The cluster and the namespace. Raises adapters.connection.NoCluster."""
+async def open_cluster(place: Place) -> AsyncIterator[tuple["KubeCluster", str]]:
+    """The cluster and the namespace. Raises adapters.connection.NoCluster.
+
+    Without a kubeconfig, named or at its usual place, a pod takes its own service account.
+    """
     # Commands without a cluster must start fast and run where no client is installed.
-    from pilotfish.adapters.connection import connect, default_namespace  # noqa: PLC0415
+    from pilotfish.adapters.connection import connect, default_namespace, pod_namespace  # noqa: PLC0415
     from pilotfish.adapters.kube import KubeCluster  # noqa: PLC0415
 
-    config = place.kubeconfig or Path.home() / ".kube" / "config"
-    namespace = place.namespace or default_namespace(kubeconfig=config, context=place.context)
+    home = Path.home() / ".kube" / "config"
+    in_pod = None if place.kubeconfig or place.context or home.exists() else pod_namespace()
+    config = None if in_pod else place.kubeconfig or home
+    namespace = place.namespace or in_pod or default_namespace(kubeconfig=config or home, context=place.context)
     cluster = KubeCluster(await connect(kubeconfig=config, context=place.context))
     try:
         yield cluster, namespace
@@ -95,14 +103,23 @@ async def open_cluster(place: Place) -> AsyncIterator[tuple[Editable, str]]:
 
 def run(place: Place, name: str, command: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
     """The command with an open session; what goes wrong on the way to the cluster is one sentence and exit code 1."""
+
+    async def in_session(cluster: "KubeCluster", namespace: str) -> T:
+        return await command(Session(cluster=cluster, namespace=namespace, name=name))
+
+    return run_with(place, in_session)
+
+
+def run_with(place: Place, command: Callable[["KubeCluster", str], Coroutine[Any, Any, T]]) -> T:
+    """The same for a command about no single object: it gets the cluster and the namespace."""
     from pilotfish.adapters.connection import NoCluster  # noqa: PLC0415 - see open_cluster
 
-    async def in_session() -> T:
+    async def connected() -> T:
         async with open_cluster(place) as (cluster, namespace):
-            return await command(Session(cluster=cluster, namespace=namespace, name=name))
+            return await command(cluster, namespace)
 
     try:
-        return asyncio.run(in_session())
+        return asyncio.run(connected())
     except (NoCluster, ClusterError) as error:
         fail(str(error))
     except KeyboardInterrupt:
