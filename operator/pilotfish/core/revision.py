@@ -8,7 +8,7 @@ from pilotfish.core.failures import Finding
 from pilotfish.core.objects import annotation_of
 from pilotfish.core.plan import Apply
 from pilotfish.core.scope import Scope
-from pilotfish.resources.config_map import make_config_map
+from pilotfish.resources.config_map import Told, make_config_map
 from pilotfish.resources.deployment import ServingIntent, make_deployment
 from pilotfish.resources.revision import RevisionObjects, RevisionRecord, make_controller_revision
 from pilotfish.resources.services import make_headless_service
@@ -34,6 +34,7 @@ def new_record(scope: Scope, result: TerminationMessage) -> RevisionRecord | Fin
             policy=scope.policy,
             parameters=artifact.parameters,
             tuned=artifact.serving,
+            told=Told(variant=artifact.variant, samples_given=_samples_given(result)),
         )
     except ValueError as error:
         return Finding(
@@ -56,6 +57,10 @@ def new_record(scope: Scope, result: TerminationMessage) -> RevisionRecord | Fin
             service=make_headless_service(scope.owner, revision=scope.revision),
         ),
     )
+
+
+def _samples_given(result: TerminationMessage) -> bool:
+    return result.summary is not None and result.summary.samples == "Given"
 
 
 def keep_record(scope: Scope, record: RevisionRecord) -> tuple[Apply, ...]:

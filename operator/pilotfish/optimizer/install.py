@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pilotfish.api.job_input import InstallInput
+from pilotfish.api.job_input import PREDICT_CONFIG, InstallInput
+from pilotfish.api.predict_config import predict_model
 from pilotfish.api.report import FileRecord
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.digest import folder_digest, list_files, write_hashed
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = "model_repository"
 CONFIG = "config.pbtxt"
+PREDICT_CODE = Path(__file__).parent / "predict"
 _BLOCK = 4 * 1024 * 1024
 
 Source = list[tuple[str, Iterator[bytes]]]
@@ -53,6 +55,8 @@ def install(order: InstallInput, *, source: Source, models: Path, config: Path) 
         if not target.is_dir():
             raise OptimizerError(Reason.ARTIFACT_MISSING, f"{order.artifact} holds no model named {order.model!r}")
         _configure(config / CONFIG, target / CONFIG)
+        if (config / PREDICT_CONFIG).is_file():
+            _add_predict(config / PREDICT_CONFIG, models / predict_model(order.model))
     except OSError as error:
         raise from_os_error(error, doing=f"copying {order.artifact}") from error
     return len(copied)
@@ -107,6 +111,17 @@ def _blocks(path: Path) -> Iterator[bytes]:
 def _configure(given: Path, target: Path) -> None:
     if given.is_file():
         target.write_bytes(given.read_bytes())
+
+
+def _add_predict(config: Path, target: Path) -> None:
+    """The second model, which answers plain JSON."""
+    _clear(target)
+    version = target / "1"
+    version.mkdir(parents=True)
+    for source in sorted(PREDICT_CODE.glob("*.py")):
+        if source.name != "__init__.py":
+            (version / source.name).write_bytes(source.read_bytes())
+    _configure(config, target / CONFIG)
 
 
 def _clear(target: Path) -> None:

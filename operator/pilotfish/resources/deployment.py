@@ -182,7 +182,7 @@ def _triton(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, An
                 {"name": "grpc", "containerPort": PORTS.grpc, "protocol": "TCP"},
                 {"name": "metrics", "containerPort": PORTS.metrics, "protocol": "TCP"},
             ],
-            **_probes(owner.name, encrypted=tls is not None),
+            **_probes(owner.name, encrypted=tls is not None, alone=serving.predict is None),
             **({"lifecycle": {"preStop": {"sleep": {"seconds": pre_stop}}}} if pre_stop else {}),
             "resources": resources(compute, gpus=serving.gpus.count, gpu_resource=serving.gpus.resource),
             # The reason of a model that does not load stands in the log alone: its end becomes the message.
@@ -197,8 +197,10 @@ def _triton(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, An
     )
 
 
-def _probes(model: str, *, encrypted: bool) -> dict[str, Any]:
-    paths = (f"/v2/models/{model}/versions/1/ready", "/v2/health/live")
+def _probes(model: str, *, encrypted: bool, alone: bool) -> dict[str, Any]:
+    # With a second model, which answers plain JSON, a pod is ready once both are.
+    ready_path = f"/v2/models/{model}/versions/1/ready" if alone else "/v2/health/ready"
+    paths = (ready_path, "/v2/health/live")
     ready, live = (
         loopback_probe(path, PORTS.http) if encrypted else {"httpGet": {"path": path, "port": "http"}} for path in paths
     )
