@@ -17,6 +17,7 @@ from rich.live import Live
 from pilotfish.api.lint import Finding
 from pilotfish.cli import artifacts, verbs
 from pilotfish.cli.advice import advise
+from pilotfish.cli.bench.command import bench
 from pilotfish.cli.check import check
 from pilotfish.cli.doctor.command import doctor
 from pilotfish.cli.manifests import Document, Unreadable, read_documents
@@ -98,6 +99,7 @@ app.command()(report)
 app.command()(predict)
 app.command()(provenance)
 app.command()(doctor)
+app.command()(bench)
 
 
 @app.command()

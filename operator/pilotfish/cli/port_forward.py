@@ -5,6 +5,7 @@ No Service, route or NetworkPolicy is in the way, and none is proven by it.
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,23 +34,29 @@ class PodPort:
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self._connection = connection
 
+    def exchange(self, verb: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Ask once: status and body of the answer, whatever they are. Raises NoAnswer when there is none."""
+        try:
+            self._connection.request(verb, path, body=body, headers=dict(headers))
+            response = self._connection.getresponse()
+            return response.status, response.read()
+        except (ConnectionRefusedError, socket.gaierror) as error:
+            raise NoAnswer(f"nobody answers at {self._connection.host}:{self._connection.port}: {error}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise NoAnswer(f"the server closed the connection: {error or type(error).__name__}") from error
+
     def post(self, path: str, body: Mapping[str, Any]) -> Reply:
         """Ask once. Raises NoAnswer with the server's own words when it refuses."""
         data = json.dumps(body).encode()
         began = time.perf_counter()
-        try:
-            self._connection.request("POST", path, body=data, headers={"Content-Type": "application/json"})
-            response = self._connection.getresponse()
-            answer = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise NoAnswer(f"the pod closed the connection: {error or type(error).__name__}") from error
+        status, answer = self.exchange("POST", path, data, {"Content-Type": "application/json"})
         seconds = time.perf_counter() - began
         try:
             wire = json.loads(answer)
         except ValueError:
             wire = {"error": answer[:200].decode(errors="replace")}
-        if response.status != http.HTTPStatus.OK:
-            raise NoAnswer(f"the server answered {response.status}: {wire.get('error', wire)}")
+        if status != http.HTTPStatus.OK:
+            raise NoAnswer(f"the server answered {status}: {wire.get('error', wire)}")
         return Reply(body=wire, seconds=seconds)
 
 
@@ -71,6 +78,8 @@ def open_port(
     connection = http.client.HTTPConnection("localhost", port, timeout=PATIENCE_SECONDS)
     connection.sock = forward.socket(port)
     connection.sock.settimeout(PATIENCE_SECONDS)
+    # A connection that ended has no successor: the forward was for this one, and localhost is somebody else.
+    connection.auto_open = 0
     try:
         yield PodPort(connection)
     except NoAnswer as error:

@@ -66,7 +66,7 @@ def predict(
     if (input_file is None) == (not example):
         raise typer.BadParameter("give --input FILE, or --example to see what a file looks like")
     place = Place(namespace=namespace, kubeconfig=kubeconfig, context=context)
-    asked = run(place, name, lambda session: _find(session, revision))
+    asked = run(place, name, lambda session: find_served(session, revision))
     if input_file is None:
         typer.echo(json.dumps(make_example(asked.record.signature)))
         return
@@ -92,7 +92,8 @@ def predict(
     say(f"{served}: {milliseconds:.1f} ms through the port-forward")
 
 
-async def _find(session: Session, revision: str | None) -> Asked:
+async def find_served(session: Session, revision: str | None) -> Asked:
+    """A ready pod of a revision, by default of the stable one; ends the command when there is none."""
     observed = await session.look()
     records = read_records(observed)
     wanted = revision or find_stable(observed, read_status(observed), records)
