@@ -16,6 +16,8 @@ from pilotfish.api.structural import Node, Unavailable, find_unavailable, make_s
 SHORT_NAME = "mdep"
 CATEGORIES = ("all", "ai")
 MAX_NAME = 40
+UNSEEN = {"observedGeneration": -1}
+"""The status before the operator wrote one: what waits with kstatus (Helm, Flux) would take none at all for done."""
 
 _DNS_LABEL = full_match(r"[a-z]([-a-z0-9]*[a-z0-9])?", "")
 NAME_RULES = (
@@ -111,7 +113,7 @@ def _make_root_schema() -> Node:
             "kind": {"type": "string", "description": f"Kind of the object: {KIND}."},
             "metadata": {"type": "object"},
             "spec": make_structural(make_tree(ModelDeploymentSpec), "spec"),
-            "status": make_structural(make_tree(ModelDeploymentStatus), "status"),
+            "status": {**make_structural(make_tree(ModelDeploymentStatus), "status"), "default": UNSEEN},
         },
         "x-kubernetes-validations": [rule.to_wire() for rule in NAME_RULES],
     }
