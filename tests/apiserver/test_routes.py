@@ -25,7 +25,8 @@ SPEC = {
             "sectionName": "web",
             "hostnames": ["digits.example.org"],
             "grpc": {"hostnames": ["grpc.digits.example.org"]},
-        }
+        },
+        "predict": {},
     },
 }
 OLD, NEW = "bbbbbbbb", "cccccccc"

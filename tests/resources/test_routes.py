@@ -47,6 +47,25 @@ def test_an_http_route_is_whole_and_names_only_our_services():
     assert route == {**yaml.safe_load(HTTP_ROUTE), "metadata": metadata}
 
 
+def test_plain_json_has_a_path_of_its_own_before_all_others():
+    weights = {"old": 90, "new": 10}
+    plain = make_http_route(OWNER, gateway=gateway(), weights=weights)
+    route = make_http_route(OWNER, gateway=gateway(), weights=weights, predict=True)
+
+    first, second = route["spec"]["rules"]
+    assert [second] == plain["spec"]["rules"]
+    assert first["backendRefs"] == second["backendRefs"]
+    assert first["matches"] == [{"path": {"type": "Exact", "value": "/predict"}, "method": "POST"}]
+    assert first["filters"] == [
+        {
+            "type": "URLRewrite",
+            "urlRewrite": {
+                "path": {"type": "ReplaceFullPath", "replaceFullPath": "/v2/models/digits-predict/generate"}
+            },
+        }
+    ]
+
+
 def test_the_order_of_the_weights_does_not_matter():
     one, other = ({"old": 90, "new": 10}, {"new": 10, "old": 90})
     assert make_grpc_route(OWNER, gateway=gateway(), weights=one) == make_grpc_route(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pilotfish import names
+from pilotfish.api.predict_config import predict_model
 from pilotfish.api.serving import Gateway, Protocol
 from pilotfish.names import Component
 from pilotfish.resources.deployment import PORTS
@@ -18,6 +19,9 @@ GRPC_ROUTE = "GRPCRoute"
 KIND_OF: Mapping[Protocol, str] = {Protocol.HTTP: HTTP_ROUTE, Protocol.GRPC: GRPC_ROUTE}
 """Which route brings a protocol to the pods."""
 
+PREDICT_PATH = "/predict"
+"""Where a gateway takes plain JSON."""
+
 _GATEWAY_GROUP = GATEWAY_API.partition("/")[0]
 # The gateway must not guess: without it some speak HTTP/1.1 to a gRPC port.
 _H2C = {"appProtocol": "kubernetes.io/h2c"}
@@ -25,8 +29,13 @@ _HTTP = {"name": "http", "port": PORTS.http, "targetPort": "http", "protocol": "
 _GRPC = {"name": "grpc", "port": PORTS.grpc, "targetPort": "grpc", "protocol": "TCP", **_H2C}
 
 
-def make_http_route(owner: Owner, *, gateway: Gateway, weights: Mapping[str, int]) -> dict[str, Any]:
-    """The HTTPRoute to the HTTP port of these revisions; `weights` by revision, each a share of their sum."""
+def make_http_route(
+    owner: Owner, *, gateway: Gateway, weights: Mapping[str, int], predict: bool = False
+) -> dict[str, Any]:
+    """The HTTPRoute to the HTTP port of these revisions; `weights` by revision, each a share of their sum.
+
+    With `predict`, POST /predict is answered by the model of plain JSON.
+    """
     return _make_route(
         owner,
         kind=HTTP_ROUTE,
@@ -35,6 +44,7 @@ def make_http_route(owner: Owner, *, gateway: Gateway, weights: Mapping[str, int
         parent=_parent(gateway, gateway.section_name),
         hostnames=gateway.hostnames,
         weights=weights,
+        before=(_predict_rule(owner.name),) if predict else (),
     )
 
 
@@ -77,6 +87,7 @@ def _make_route(
     parent: Mapping[str, Any],
     hostnames: tuple[str, ...],
     weights: Mapping[str, int],
+    before: tuple[Mapping[str, Any], ...] = (),
 ) -> dict[str, Any]:
     backends = [
         {"group": "", "kind": "Service", "name": names.route_service(owner.name, revision), "port": port, "weight": w}
@@ -89,8 +100,18 @@ def _make_route(
         "spec": {
             "parentRefs": [dict(parent)],
             **({"hostnames": list(hostnames)} if hostnames else {}),
-            "rules": [{"backendRefs": backends}],
+            "rules": [{**rule, "backendRefs": backends} for rule in (*before, {})],
         },
+    }
+
+
+def _predict_rule(model: str) -> dict[str, Any]:
+    path = f"/v2/models/{predict_model(model)}/generate"
+    return {
+        "matches": [{"path": {"type": "Exact", "value": PREDICT_PATH}, "method": "POST"}],
+        "filters": [
+            {"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": path}}}
+        ],
     }
 
 

@@ -113,6 +113,17 @@ def test_what_is_as_it_should_be_is_not_written():
     assert keep_routes(scope_of(*world(EVEN)), EVEN) == ()
 
 
+def test_two_rules_of_plain_json_carry_the_weights_once():
+    serving = {**BOTH, "predict": {}}
+    scope = scope_of(*world(EVEN, serving=serving), serving=serving)
+    assert keep_routes(scope, EVEN) == ()
+    assert assigned_weights(scope) == EVEN
+    # Without plain JSON in the spec, the rule goes and the weights stay.
+    scope = scope_of(*world(EVEN, serving=serving))
+    assert titles(keep_routes(scope, EVEN)) == [("HTTPRoute", "digits-http")]
+    assert assigned_weights(scope) == EVEN
+
+
 def test_new_weights_change_the_routes_and_nothing_else():
     applies = keep_routes(scope_of(*world(EVEN)), {OLD: 49, NEW: 51})
     assert titles(applies) == [("HTTPRoute", "digits-http"), ("GRPCRoute", "digits-grpc")]

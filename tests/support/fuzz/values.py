@@ -224,8 +224,12 @@ _HAND: dict[str, tuple[Value, ...]] = {
     "serving.gateway.grpc.hostnames": _hand(
         valid=(["b.example.org"],), edge=([], ["*.example.org"]), invalid=(["https://a.org"], ["a.org:80"], [""])
     ),
-    "serving.predict.preprocessing.mean": _hand(valid=(["0.5"],), edge=([],), invalid=(["much"],)),
+    "serving.predict.preprocessing.mean": _hand(valid=(["0.5"],), edge=([], ["-1e3"]), invalid=(["much"],)),
     "serving.predict.preprocessing.std": _hand(valid=(["0.5"],), edge=([],), invalid=(["much"],)),
+    "serving.predict.preprocessing.resize": (
+        Value(Kind.VALID, [224, 224], {"serving.predict.input": "Image"}),
+        *_hand(valid=(), edge=([],), invalid=([8], [8, 8, 8], [0, 1])),
+    ),
     "serving.predict.labels": _hand(valid=(["cat", "dog"],), edge=([],), invalid=("cat",)),
     "serving.autoscaling.metrics[].query": _hand(valid=("max(x)",), invalid=("",)),
     "rollout.steps[].hold": _hand(

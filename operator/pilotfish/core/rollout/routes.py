@@ -6,6 +6,7 @@ still be in force. Nothing here decides which weights are right.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pilotfish import names
@@ -172,7 +173,8 @@ def _wanted_kinds(scope: Scope) -> frozenset[str]:
 
 def _wanted_routes(scope: Scope, gateway: Gateway, weights: Mapping[str, int]) -> dict[str, Body]:
     """Kind to the whole route, in a fixed order."""
-    makers = ((Protocol.HTTP, make_http_route), (Protocol.GRPC, make_grpc_route))
+    predict = scope.spec.serving.predict is not None
+    makers = ((Protocol.HTTP, partial(make_http_route, predict=predict)), (Protocol.GRPC, make_grpc_route))
     return {
         KIND_OF[protocol]: make(scope.owner, gateway=gateway, weights=weights)
         for protocol, make in makers
@@ -190,12 +192,24 @@ def _stored_routes(scope: Scope) -> Iterator[Body]:
 
 
 def _stored_weights(scope: Scope, route: Body) -> dict[str, int]:
-    """Weight by revision; a backend that is not ours counts under its own name, one without weight has 1."""
+    """Weight by revision; a backend that is not ours counts under its own name, one without weight has 1.
+
+    Our rules all carry the same weights; where they do not, somebody else wrote them, and they are added up.
+    """
+    rules = [_rule_weights(scope, rule) for rule in route.get("spec", {}).get("rules") or ()]
+    if all(rule == rules[0] for rule in rules):
+        return rules[0] if rules else {}
     found: dict[str, int] = {}
-    for rule in route.get("spec", {}).get("rules") or ():
-        for backend in rule.get("backendRefs") or ():
-            revision = _revision_of(scope, str(backend["name"]))
-            found[revision] = found.get(revision, 0) + int(backend.get("weight", 1))
+    for revision, weight in (item for rule in rules for item in rule.items()):
+        found[revision] = found.get(revision, 0) + weight
+    return found
+
+
+def _rule_weights(scope: Scope, rule: Mapping[str, Any]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for backend in rule.get("backendRefs") or ():
+        revision = _revision_of(scope, str(backend["name"]))
+        found[revision] = found.get(revision, 0) + int(backend.get("weight", 1))
     return found
 
 
