@@ -29,8 +29,8 @@ def _condition(kind: str, status: str, reason: str) -> str:
 
 def _triton(metric: str, **labels: str) -> str:
     told = {"namespace": "team", "model": "digits", "version": "1", **labels}
-    labels = ",".join(f'{key}="{value}"' for key, value in told.items())
-    return f"nv_inference_{metric}{{{labels}}}"
+    selector = ",".join(f'{key}="{value}"' for key, value in told.items())
+    return f"nv_inference_{metric}{{{selector}}}"
 
 
 def _phase(phase: str) -> str:
