@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 
 from pilotfish.optimizer.shadow.counts import Counts
 from pilotfish.telemetry import outcomes
+from pilotfish.telemetry.gauges import GAUGES
 from pilotfish.telemetry.metrics import REGISTRY
-from pilotfish.telemetry.objects import GAUGES
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "metrics.md"

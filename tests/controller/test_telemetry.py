@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from structlog.contextvars import bound_contextvars
 
 from pilotfish.telemetry import logs, metrics
-from pilotfish.telemetry.objects import ObjectState, ObjectStates
+from pilotfish.telemetry.objects import ObjectStates
+from pilotfish.telemetry.state import ObjectState
 
 
 @pytest.fixture

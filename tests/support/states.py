@@ -3,7 +3,7 @@
 from typing import Any
 
 from pilotfish.names import COMPONENT_LABEL, REVISION_LABEL
-from pilotfish.telemetry.objects import ObjectState
+from pilotfish.telemetry.state import ObjectState
 
 TIME = "2026-11-22T10:00:00Z"
 

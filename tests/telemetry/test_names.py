@@ -8,8 +8,8 @@ import pytest
 import requests
 import tritonclient.http as triton_http
 
+from pilotfish.telemetry.gauges import GAUGES
 from pilotfish.telemetry.metrics import REGISTRY
-from pilotfish.telemetry.objects import GAUGES
 from support.alert_cases import CASES
 from support.infer import http, infer
 from support.polling import until

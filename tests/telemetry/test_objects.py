@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from pilotfish.telemetry.objects import GAUGES, ObjectStates
+from pilotfish.telemetry.gauges import GAUGES
+from pilotfish.telemetry.objects import ObjectStates
 from support.scrape import read_scrape
 from support.states import MIDWAY, STATUS
 

@@ -30,8 +30,8 @@ from pilotfish.core.objects import ref_of
 from pilotfish.ports import ABSENT, Body, Clock, Cluster, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from pilotfish.telemetry import metrics
 from pilotfish.telemetry.logs import logger
-from pilotfish.telemetry.objects import ObjectState
 from pilotfish.telemetry.outcomes import count_outcomes
+from pilotfish.telemetry.state import ObjectState
 
 log = logger("pilotfish.reconcile")
 
