@@ -10,10 +10,12 @@ from pilotfish.optimizer.select import select
 ALL = (Precision.FP32, Precision.FP16, Precision.INT8)
 
 
-def _candidate(variant, ms, *, verdict=Verdict.ACCEPTED, size=100, spread=0.01):
+def _candidate(variant, ms, *, verdict=Verdict.ACCEPTED, size=100, spread=0.01, rounds=()):
     fmt = ArtifactFormat.ONNX if variant.startswith("onnx") else ArtifactFormat.TORCH_SCRIPT
     precision = Precision.INT8 if "int8" in variant else Precision.FP16 if "fp16" in variant else Precision.FP32
-    measured = Measurement(batch=1, latency_ms=Latency(median=ms, p95=ms), throughput=1e3 / ms, spread=spread)
+    measured = Measurement(
+        batch=1, latency_ms=Latency(median=ms, p95=ms), throughput=1e3 / ms, spread=spread, rounds=rounds
+    )
     return CandidateReport(
         variant=variant, format=fmt, precision=precision, runtime="r", bytes=size, verdict=verdict,
         reason=None if verdict is Verdict.ACCEPTED else "because", measurements=(measured,),
@@ -42,6 +44,18 @@ def test_precisions_are_compared_one_after_the_other():
     assert _winner(whole, half, single) == "onnx-fp16", "two hundredths do not pay for 8 bits"
     assert _winner(whole, single) == "onnx-int8-static"
     assert _winner(_candidate("onnx-int8-static", 4.7), half, single) == "onnx-int8-static"
+
+
+def test_who_wins_every_round_leads_however_much_the_rounds_spread():
+    single = _candidate("onnx-fp32", 0.030, spread=0.2, rounds=(0.028, 0.029, 0.030, 0.033, 0.034))
+    dynamic = _candidate("onnx-int8-dynamic", 0.026, spread=0.2, rounds=(0.024, 0.025, 0.026, 0.027, 0.040))
+    assert _winner(single, dynamic) == "onnx-int8-dynamic", "one stray round is nothing"
+    among = _candidate("onnx-int8-dynamic", 0.026, spread=0.2, rounds=(0.024, 0.025, 0.026, 0.0295, 0.040))
+    assert _winner(single, among) == "onnx-fp32"
+    few = _candidate("onnx-int8-dynamic", 0.026, spread=0.2, rounds=(0.024, 0.026, 0.026))
+    assert _winner(single, few) == "onnx-fp32", "three rounds are too few to tell"
+    close = _candidate("onnx-int8-dynamic", 0.029, spread=0.2, rounds=(0.0289, 0.0289, 0.029, 0.029, 0.029))
+    assert _winner(single, close) == "onnx-fp32", "a lead that does not pay for 8 bits stays one"
 
 
 def test_what_merges_no_requests_has_the_throughput_of_single_ones():

@@ -9,6 +9,8 @@ MIN_GAIN = 0.05
 """A lower precision has to be better by this share at least, whatever the spread says."""
 SAME_PRECISION_GAIN = 0.02
 """The same between candidates of one precision, where nothing but simplicity is given up."""
+MIN_ROUNDS = 5
+"""Fewer rounds that lie apart by chance are too likely."""
 _PRECISION = {Precision.FP32: 0, Precision.BF16: 1, Precision.FP16: 2, Precision.INT8: 3}
 _FORMAT = {ArtifactFormat.ONNX: 0, ArtifactFormat.TORCH_SCRIPT: 1}
 
@@ -71,8 +73,15 @@ def _cost(report: CandidateReport, objective: Objective) -> float:
     if objective is Objective.SIZE:
         return float(report.bytes or 0)
     if objective is Objective.THROUGHPUT:
-        return 1 / max(m.throughput for m in _served(report))
-    return report.measurements[0].latency_ms.median
+        return 1 / _decisive(report, objective).throughput
+    return _decisive(report, objective).latency_ms.median
+
+
+def _decisive(report: CandidateReport, objective: Objective) -> Measurement:
+    """The one measurement that the cost is read from."""
+    if objective is Objective.THROUGHPUT:
+        return max(_served(report), key=lambda m: m.throughput)
+    return report.measurements[0]
 
 
 def _served(report: CandidateReport) -> tuple[Measurement, ...]:
@@ -88,8 +97,21 @@ def _champion(equals: list[CandidateReport], objective: Objective) -> CandidateR
 
 
 def _leads(challenger: CandidateReport, holder: CandidateReport, objective: Objective, *, by: float) -> bool:
-    """Whether the challenger is better by more than a share of the holder's cost and by more than both spreads."""
-    if objective is not Objective.SIZE:
-        spread = max((m.spread for r in (challenger, holder) for m in r.measurements), default=0.0)
-        by = max(by, min(spread, 0.5))
-    return _cost(challenger, objective) < _cost(holder, objective) * (1 - by)
+    """Whether the challenger is better by more than a share of the holder's cost, and that is not noise.
+
+    It is none when the lead is larger than both spreads, or when the rounds of the two lie apart: a model of some
+    hundredths of a millisecond spreads by more than it can be improved, and still wins every round.
+    """
+    ours, theirs = _cost(challenger, objective), _cost(holder, objective)
+    if ours >= theirs * (1 - by) or objective is Objective.SIZE:
+        return ours < theirs * (1 - by)
+    mine, other = _decisive(challenger, objective), _decisive(holder, objective)
+    spread = min(max(mine.spread, other.spread), 0.5)
+    return ours < theirs * (1 - spread) or _lie_apart(mine, other)
+
+
+def _lie_apart(faster: Measurement, slower: Measurement) -> bool:
+    """Whether each round of the one was faster than each of the other, but for one stray round on either side."""
+    if min(len(faster.rounds), len(slower.rounds)) < MIN_ROUNDS:
+        return False
+    return sorted(faster.rounds)[-2] / faster.batch < sorted(slower.rounds)[1] / slower.batch
