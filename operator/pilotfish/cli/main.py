@@ -21,6 +21,7 @@ from pilotfish.cli.bench.command import bench
 from pilotfish.cli.check import check
 from pilotfish.cli.doctor.command import doctor
 from pilotfish.cli.manifests import Document, Unreadable, read_documents
+from pilotfish.cli.openapi import openapi
 from pilotfish.cli.predict import predict
 from pilotfish.cli.preview import preview
 from pilotfish.cli.provenance_view import provenance
@@ -97,6 +98,7 @@ verbs.add_to(app)
 app.add_typer(artifacts.app, name="artifacts")
 app.command()(report)
 app.command()(predict)
+app.command()(openapi)
 app.command()(provenance)
 app.command()(doctor)
 app.command()(bench)
