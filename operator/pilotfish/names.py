@@ -102,6 +102,11 @@ def job_input_hash(spec: ModelDeploymentSpec) -> str:
     return short_hash({**told, **_measured(spec)})
 
 
+def spec_hash(spec: ModelDeploymentSpec) -> str:
+    """8 characters that tell whether the user asks for something else; how many pods is an autoscaler's business."""
+    return short_hash(_said(spec, exclude={"serving": {"replicas"}}))
+
+
 def short_hash(value: object) -> str:
     """8 characters of a safe alphabet (no vowels, nothing that looks alike) from the value's canonical JSON."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -163,6 +168,11 @@ def traffic_service(name: str) -> str:
     return stem(name)
 
 
+def autoscaler(name: str) -> str:
+    """The HorizontalPodAutoscaler."""
+    return stem(name)
+
+
 def certificate_watcher(name: str) -> str:
     """The Deployment that notices a renewed certificate."""
     return f"{stem(name)}-certificate"
@@ -201,6 +211,15 @@ def pod_selector(name: str, revision: str | None = None) -> dict[str, str]:
     """Labels that pick the Triton pods of one revision, or of all."""
     chosen = {NAME_LABEL: stem(name), COMPONENT_LABEL: Component.TRITON.value}
     return chosen if revision is None else {**chosen, REVISION_LABEL: revision}
+
+
+def scale_selector(name: str) -> str:
+    """A label selector in words: the pods that serve, of whatever revision, without a shadow that passes requests on.
+
+    An autoscaler counts on all of them: requests are spread over both revisions of a rollout.
+    """
+    chosen = (f"{key}={value}" for key, value in sorted(pod_selector(name).items()))
+    return ",".join((*chosen, REVISION_LABEL))
 
 
 def shadow_labels(name: str, revision: str) -> dict[str, str]:

@@ -7,10 +7,25 @@ import os
 
 import pytest
 
+from support.builders import OWNER
 from support.walks import Walk
 
 FIRST = int(os.environ.get("PILOTFISH_SEED", "0"))
 WALKS = 24
+AUTOSCALED = 8
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + AUTOSCALED))
+def test_the_laws_hold_under_an_autoscaler(seed):
+    """Whatever it writes whenever: nobody who was given up comes back for it, and the last good spec is served."""
+    walk = Walk(seed, autoscaled=True)
+    try:
+        walk.run()
+        found = walk.world.cluster.look("HorizontalPodAutoscaler", OWNER.name)
+        assert found is not None
+        assert not [e for e in walk.world.cluster.effects if e.kind == found["kind"] and e.verb == "delete"]
+    except AssertionError as error:
+        raise AssertionError(f"PILOTFISH_SEED={seed}: {error}\n{walk.told()}") from error
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + WALKS))

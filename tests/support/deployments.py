@@ -11,7 +11,7 @@ from pilotfish.api.base import API_VERSION, KIND
 
 CHILD_KINDS = (
     "jobs,pods,deployments,services,configmaps,controllerrevisions,persistentvolumeclaims,poddisruptionbudgets,"
-    "networkpolicies"
+    "networkpolicies,horizontalpodautoscalers"
 )
 
 

@@ -439,8 +439,39 @@ ROLLOUT = (
 _GONE = "is not available in this version"
 
 
+def _scaled(kind: str, target: str, **more: str) -> dict[str, Any]:
+    return {"serving.autoscaling": {"maxReplicas": 2, "metrics": [{"type": kind, "target": target, **more}]}}
+
+
 def _gateway(**more: Any) -> dict[str, Any]:
     return {"serving.gateway": {"name": "public", **more}}
+
+
+def _predict(**more: Any) -> dict[str, Any]:
+    return {"serving.predict": more}
+
+
+PREDICT = (
+    Invalid(
+        "plain JSON without HTTP",
+        "add HTTP to protocols",
+        {"serving.predict": {}, "serving.protocols": ["GRPC"]},
+    ),
+    Invalid("labels of no classes", "remove labels, or say in scores", _predict(scores="None", labels=["cat", "dog"])),
+    Invalid("numbers resized", "write input: Image", _predict(preprocessing={"resize": [8, 8]})),
+    Invalid(
+        "a height without a width",
+        "write height and width",
+        _predict(input="Image", preprocessing={"resize": [224]}),
+    ),
+    Invalid(
+        "a std for some channels",
+        "as many numbers in std",
+        _predict(preprocessing={"mean": ["0.1", "0.2"], "std": ["1", "1", "1"]}),
+    ),
+    Invalid("a mean that is no number", "write a decimal number", _predict(preprocessing={"mean": ["half"]})),
+    Invalid("a share above one", "write a share from 0 to 1", _predict(sampleRate="2")),
+)
 
 
 # What is refused as a whole in this version is still checked inside: the rules must be right on the day it arrives.
@@ -461,11 +492,11 @@ COMING = (
         "at or above minReplicas",
         {"serving.autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
     ),
-    Invalid(
-        "replicas and autoscaling",
-        "remove replicas or remove autoscaling",
-        {"serving.replicas": 3, "serving.autoscaling": {"maxReplicas": 4}},
-    ),
+    Invalid("a percentage of nothing", "a percentage of the CPU request", _scaled("CPU", "0.5")),
+    Invalid("more than all of a CPU", "a percentage of the CPU request", _scaled("CPU", "1e9")),
+    Invalid("more than all of a GPU", "a percentage of the GPU's time", _scaled("GPUUtilization", "101")),
+    Invalid("a wait of no time", "milliseconds from 0.001", _scaled("QueueTime", "0")),
+    Invalid("a target that is no number", "a non-negative decimal number", _scaled("QueueTime", "5ms")),
     Invalid(
         "a metric without its query",
         "set query with type Prometheus",
@@ -627,8 +658,11 @@ NOT_AVAILABLE = (
     ),
     _refused("optimization.gpus", {"count": 1}),
     _refused("storage.oci", {"repository": "host/models"}),
-    _refused("serving.autoscaling", {"maxReplicas": 4}),
-    _refused("serving.predict", {"labels": ["cat"]}),
+    Invalid(
+        "scaling by a query, not built yet",
+        f"Prometheus {_GONE}; use one of CPU, QueueTime, GPUUtilization",
+        _scaled("Prometheus", "5", query="max(x)"),
+    ),
     _refused("serving.placement", {"profile": "a100"}),
     _refused("rollout.verification.tolerance.metric", "Accuracy"),
     _refused("rollout.verification.tolerance.maxMetricDrop", "0.01"),
@@ -656,6 +690,7 @@ INVALID = (
     *SERVING,
     *ROLLOUT,
     *TRAINING,
+    *PREDICT,
     *COMING,
     *NOT_AVAILABLE,
     *LINT_ONLY,

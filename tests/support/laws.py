@@ -15,6 +15,7 @@ from pilotfish.api.rollout_status import RolloutStage
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.core.failures import ARTIFACT_LOST, RECOVERS
 from pilotfish.core.objects import name_of
+from pilotfish.core.scope import within_bounds
 from support.builders import OWNER
 from support.fake_cluster import FakeCluster
 from support.neighbours import LABELS, is_ready
@@ -38,7 +39,7 @@ class Laws:
     _floor: int = 0
     _verified: set[str] = field(default_factory=set)
     _had_stable: bool = False
-    _failed: dict[str, tuple[int, str | None]] = field(default_factory=dict)
+    _failed: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     """Failed revisions: generation and action id when they failed."""
 
     # In every state
@@ -183,7 +184,7 @@ class Laws:
         assert body["spec"]["replicas"] <= had, f"{revision} was given up and gets pods again"
 
     def _remember_failures(self) -> None:
-        status, generation = self._status(), self._generation()
+        status = self._status()
         candidate = (status.get("candidateRevision") or {}).get("hash")
         entries = {e["revision"]: e for e in status.get("history", ()) if e["result"] == "Failed"}
         action = (status.get("rollout") or {}).get("lastActionId")
@@ -191,16 +192,16 @@ class Laws:
             if revision != candidate or revision not in entries:
                 del self._failed[revision]
         if candidate in entries and candidate not in self._failed:
-            self._failed[candidate] = (generation, action)
+            self._failed[candidate] = (names.spec_hash(self._spec()), action)
 
     def _heed(self, spec: ModelDeploymentSpec) -> None:
         """What the user asks for now may allow a revision that was given up to start again."""
         entries = {e["revision"]: e for e in self._status().get("history", ()) if e["result"] == "Failed"}
-        for revision, (generation, action) in list(self._failed.items()):
+        for revision, (asked, action) in list(self._failed.items()):
             again = spec.rollout.action
             retry = again is not None and again.verb is ActionVerb.RETRY and again.id != action
             undo = again is not None and again.verb is ActionVerb.UNDO and again.id != action
-            curable = entries.get(revision, {}).get("reason") in CURABLE and self._generation() != generation
+            curable = entries.get(revision, {}).get("reason") in CURABLE and names.spec_hash(spec) != asked
             lost = self.cluster.look("ControllerRevision", names.revision_name(OWNER.name, revision)) is None
             if retry or undo or curable or lost or names.revision_hash(spec) != revision:
                 del self._failed[revision]
@@ -225,8 +226,4 @@ class Laws:
     def _spec(self) -> ModelDeploymentSpec:
         body = self.cluster.look("ModelDeployment", OWNER.name)
         assert body is not None
-        return ModelDeploymentSpec.model_validate(body["spec"])
-
-    def _generation(self) -> int:
-        body = self.cluster.look("ModelDeployment", OWNER.name)
-        return 0 if body is None else int(body["metadata"]["generation"])
+        return within_bounds(ModelDeploymentSpec.model_validate(body["spec"]))

@@ -128,6 +128,37 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ("a compound duration", {"optimization.deadline": "1h30m", "serving.batching": {"maxQueueDelay": "0.5ms"}}),
     ("preferred sizes", {"serving.batching": {"maxBatchSize": 16, "preferredSizes": [4, 16]}}),
     ("a MIG profile", {"serving.gpus": {"count": 1, "resource": "nvidia.com/mig-1g.5gb"}}),
+    ("an autoscaler", {"serving.autoscaling": {"maxReplicas": 4}}),
+    ("what an autoscaler has written", {"serving.autoscaling": {"maxReplicas": 4}, "serving.replicas": 3}),
+    ("a turned off autoscaler", {"serving.autoscaling": {"maxReplicas": 4}, "serving.replicas": 0}),
+    (
+        "an autoscaler by all it knows",
+        {
+            "serving.autoscaling": {
+                "minReplicas": 2,
+                "maxReplicas": 2,
+                "metrics": [
+                    {"type": "QueueTime", "target": "0.5"},
+                    {"type": "CPU", "target": "100"},
+                    {"type": "GPUUtilization", "target": "8e1"},
+                ],
+            }
+        },
+    ),
+    ("plain JSON", {"serving.predict": {}}),
+    (
+        "plain JSON with all of it",
+        {
+            "serving.predict": {
+                "input": "Image",
+                "preprocessing": {"resize": [224, 224], "mean": ["0.485", "-1e-2", "0"], "std": ["0.229", "1", "1"]},
+                "scores": "Probabilities",
+                "labels": ["cat", "dog"],
+                "top": 1,
+                "sampleRate": "0.1",
+            }
+        },
+    ),
     ("a gateway for HTTP", {"serving.gateway": {"name": "public"}, "serving.protocols": ["HTTP"]}),
     (
         "a gateway for both, by host",

@@ -52,9 +52,10 @@ _WINDOW = {"schedule": "*/10 * * * *", "duration": "3m"}
 
 
 class Walk:
-    """One walk. `rng` decides everything."""
+    """One walk. `rng` decides everything. `autoscaled`: somebody writes the number of pods all the time."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, autoscaled: bool = False) -> None:
+        self.autoscaled = autoscaled
         self.rng = random.Random(seed)
         rng = self.rng
         around = Surroundings(
@@ -107,7 +108,8 @@ class Walk:
     def _spec(self, version: str) -> dict[str, Any]:
         rng = self.rng
         replicas = rng.choice([1, 1, 2, 3])
-        spec = make_wanted(version, replicas=replicas, minAvailable=rng.randint(0, replicas))
+        more = {"autoscaling": {"maxReplicas": 3}} if self.autoscaled else {}
+        spec = make_wanted(version, replicas=replicas, minAvailable=rng.randint(0, replicas), **more)
         return {
             **spec,
             "paused": rng.random() < 0.05,
@@ -152,6 +154,9 @@ class Walk:
             world.pass_time(timedelta(seconds=rng.choice([1, 10, 10, 20, 20, 60, 700])))
         if rng.random() < 0.05:
             self._happen()
+        if self.autoscaled and rng.random() < 0.1:
+            replicas = rng.choice([1, 2, 3])
+            world.edit(f"(the autoscaler) asks for {replicas} pods", replicas=replicas)
         if rng.random() < 0.1:
             world.cluster.fault = self._crash_once(rng.choice(["before", "after"]))
         try:

@@ -18,6 +18,7 @@ PLURALS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("apps/v1", "ControllerRevision"): "controllerrevisions",
         ("apps/v1", "Deployment"): "deployments",
         ("apps/v1", "ReplicaSet"): "replicasets",
+        ("autoscaling/v2", "HorizontalPodAutoscaler"): "horizontalpodautoscalers",
         ("batch/v1", "Job"): "jobs",
         ("coordination.k8s.io/v1", "Lease"): "leases",
         ("events.k8s.io/v1", "Event"): "events",

@@ -1,13 +1,17 @@
 """`spec.serving`: the Triton pods and the ways to them."""
 
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
 from pilotfish.api.access import ACCESS_RULES, Access
-from pilotfish.api.base import IS_DNS_NAME, ApiModel, Duration, Fraction, between
-from pilotfish.api.markers import DocumentedEnum, Rule, distinct, full_match, marked
+from pilotfish.api.base import FRACTION_PATTERN, IS_DNS_NAME, ApiModel, Duration, Fraction, between
+from pilotfish.api.markers import DocumentedEnum, Rule, distinct, full_match, marked, quoted
 from pilotfish.api.optimization import ComputeResources
+from pilotfish.api.predict import PREDICT_RULES, Predict
 from pilotfish.api.storage import AccessMode, Bucket, OciRepository, StorageKind, StorageSpec
 
 __all__ = ["AccessMode", "Bucket", "OciRepository", "ServingSpec", "StorageKind", "StorageSpec"]
@@ -154,22 +158,52 @@ class AutoscalingMetricType(DocumentedEnum):
     PROMETHEUS = "Prometheus", "the result of a query"
 
 
+METRIC_BOUNDS: Mapping[AutoscalingMetricType, tuple[float, float]] = MappingProxyType(
+    {
+        AutoscalingMetricType.CPU: (1, 100),
+        AutoscalingMetricType.QUEUE_TIME: (0.001, 3_600_000),
+        AutoscalingMetricType.GPU_UTILIZATION: (1, 100),
+    }
+)
+"""What a target may be: a pod gets no more CPU than it asks for, and nobody waits for longer than an hour."""
+
+
+def _target_within(kind: AutoscalingMetricType, message: str) -> Rule:
+    """A string that is no number is another rule's business."""
+    least, most = METRIC_BOUNDS[kind]
+
+    def holds(metric: Mapping[str, Any]) -> bool:
+        target = str(metric.get("target"))
+        return metric.get("type") != kind or not re.match(FRACTION_PATTERN, target) or least <= float(target) <= most
+
+    return Rule(
+        cel=f"self.type != '{kind}' || !self.target.matches({quoted(FRACTION_PATTERN)}) || "
+        f"(double(self.target) >= {float(least)} && double(self.target) <= {float(most)})",
+        message=message,
+        holds=holds,
+        field_path=".target",
+    )
+
+
 class AutoscalingMetric(ApiModel):
     """One figure and its target."""
 
     model_config = ConfigDict(
         json_schema_extra=marked(
+            _target_within(AutoscalingMetricType.CPU, "write a percentage of the CPU request from 1 to 100"),
+            _target_within(AutoscalingMetricType.GPU_UTILIZATION, "write a percentage of the GPU's time from 1 to 100"),
+            _target_within(AutoscalingMetricType.QUEUE_TIME, "write milliseconds from 0.001 to 3600000"),
             Rule(
                 cel="has(self.query) == (self.type == 'Prometheus')",
                 message="set query with type Prometheus, and only there",
                 holds=lambda metric: ("query" in metric) == (metric.get("type") == "Prometheus"),
                 field_path=".query",
-            )
+            ),
         )
     )
 
-    type: AutoscalingMetricType
-    """A figure to scale by."""
+    type: AutoscalingMetricType = Field(json_schema_extra=marked(unavailable=("Prometheus",)))
+    """A figure to scale by; all but CPU need an adapter that serves it to Kubernetes."""
     target: Fraction
     """Pods are added above this mean per pod. Example: `"70"`."""
     query: str | None = Field(default=None, min_length=1, max_length=4096)
@@ -198,37 +232,11 @@ class Autoscaling(ApiModel):
     """What to scale by; CPU at 70 percent when left out. Example: `[{type: QueueTime, target: "5"}]`."""
 
 
-class Preprocessing(ApiModel):
-    """How a JSON request becomes the model's input."""
-
-    resize: tuple[Annotated[int, Field(ge=1, le=16384)], ...] = Field(default=(), max_length=2)
-    """Height and width in pixels. Example: `[224, 224]`."""
-    mean: tuple[Fraction, ...] = Field(default=(), max_length=16)
-    """Subtracted from each channel after scaling to 0…1. Example: `["0.485", "0.456", "0.406"]`."""
-    std: tuple[Fraction, ...] = Field(default=(), max_length=16)
-    """Each channel is divided by it. Example: `["0.229", "0.224", "0.225"]`."""
-
-
-class Predict(ApiModel):
-    """A plain-JSON endpoint with preprocessing and labels."""
-
-    preprocessing: Preprocessing | None = None
-    """How a JSON request becomes the model's input. Example: `{resize: [224, 224]}`."""
-    labels: tuple[Annotated[str, Field(max_length=256)], ...] = Field(default=(), max_length=10000)
-    """Names of the classes in the order of the output. Example: `[cat, dog]`."""
-
-
 class ServingSpec(ApiModel):
     """The Triton pods."""
 
     model_config = ConfigDict(
         json_schema_extra=marked(
-            Rule(
-                cel="!has(self.autoscaling) || self.replicas == 1",
-                message="remove replicas or remove autoscaling: the autoscaler sets the number of pods",
-                holds=lambda serving: "autoscaling" not in serving or serving["replicas"] == 1,
-                field_path=".replicas",
-            ),
             Rule(
                 cel="!has(self.gateway) || size(self.protocols) < 2 || has(self.gateway.grpc)",
                 message="set gateway.grpc: a gateway takes HTTP and gRPC under different hosts or listeners only, so "
@@ -239,13 +247,14 @@ class ServingSpec(ApiModel):
                 field_path=".gateway",
             ),
             *ACCESS_RULES,
+            *PREDICT_RULES,
         )
     )
 
     replicas: int = Field(default=1, ge=0, le=1000)
-    """How many pods serve; left alone when autoscaling is set."""
-    autoscaling: Autoscaling | None = Field(default=None, json_schema_extra=marked(unavailable=True))
-    """Replicas by load. Example: `{minReplicas: 1, maxReplicas: 4}`."""
+    """How many pods serve. With autoscaling leave it out of the manifest: the autoscaler writes it."""
+    autoscaling: Autoscaling | None = None
+    """An autoscaler for the pods. Example: `{minReplicas: 1, maxReplicas: 4}`."""
     gpus: Gpus = Gpus()
     """GPUs of each pod. Example: `{count: 1}`."""
     resources: ComputeResources | None = None
@@ -263,7 +272,7 @@ class ServingSpec(ApiModel):
         json_schema_extra=marked(distinct("name each protocol once")),
     )
     """Ways in that the Service offers."""
-    predict: Predict | None = Field(default=None, json_schema_extra=marked(unavailable=True))
+    predict: Predict | None = None
     """A plain-JSON endpoint. Example: `{labels: [cat, dog]}`."""
     access: Access = Access()
     """Who may send requests. Example: `{mode: Internal, fromNamespaces: [shop]}`."""

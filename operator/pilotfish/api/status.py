@@ -148,6 +148,8 @@ class HistoryEntry(ApiModel):
     """Why."""
     message: str | None = None
     """The sentence of the condition at that time."""
+    spec_hash: str | None = None
+    """Of the spec that it failed with, without the number of pods; another one may be the cure."""
     at: str = Field(json_schema_extra={"format": "date-time"})
     """When."""
 
@@ -258,7 +260,7 @@ class ModelDeploymentStatus(ApiModel):
     ready_replicas: int | None = None
     """Ready pods of the stable revision."""
     selector: str | None = None
-    """Label selector of the pods, for the scale subresource."""
+    """Label selector of the pods that serve, of all revisions, for the scale subresource."""
     endpoints: Endpoints | None = None
     """Where requests go."""
     history: tuple[HistoryEntry, ...] = Field(default=(), max_length=32)

@@ -38,6 +38,7 @@ def after_failure(scope: Scope, failure: Progress) -> tuple[HistoryEntry, ...]:
         result=FAILED,
         reason=failure.reason,
         message=failure.message,
+        spec_hash=scope.spec_hash or None,
         at=timestamp(scope.now),
     )
     return (entry, *rest)[:LIMIT]

@@ -24,6 +24,7 @@ CHILD_KINDS: tuple[tuple[str, str], ...] = (
     ("v1", "PersistentVolumeClaim"),
     ("policy/v1", "PodDisruptionBudget"),
     ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("autoscaling/v2", "HorizontalPodAutoscaler"),
 )
 """(apiVersion, kind) of what the operator makes and therefore watches, by the label `pilotfish.dev/name`."""
 

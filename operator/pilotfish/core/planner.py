@@ -10,6 +10,7 @@ from pilotfish.api.status import HistoryEntry
 from pilotfish.core import history
 from pilotfish.core.access import keep_access, unwanted_access
 from pilotfish.core.artifact import job_in_use
+from pilotfish.core.autoscaling import keep_autoscaler, unwanted_autoscaler
 from pilotfish.core.certificate import keep_certificate, unwanted_certificate
 from pilotfish.core.conditions import View
 from pilotfish.core.invalid import plan_for_invalid_spec
@@ -38,6 +39,7 @@ from pilotfish.resources.policy import Policy
 _GOING = (
     "Deployment",
     "Job",
+    "HorizontalPodAutoscaler",
     "PodDisruptionBudget",
     "NetworkPolicy",
     "HTTPRoute",
@@ -124,6 +126,7 @@ def decide(scope: Scope, rollout: Rollout) -> Decision:
                 *over.deletes,
                 *unwanted_traffic(scope, held),
                 *unwanted_access(scope),
+                *unwanted_autoscaler(scope),
                 *unwanted_certificate(scope),
                 *unwanted_shadow(scope, rollout.state),
             )
@@ -173,7 +176,7 @@ def _upkeep(scope: Scope, layout: Layout, held: frozenset[str], stable: str | No
         if record is None or revision not in held or (revision == scope.revision and _keeps_itself(scope, layout)):
             continue
         applies += keep_serving(scope, record, replicas=replicas)
-    return (*applies, *(() if stable is None else keep_traffic(scope, layout, stable)))
+    return (*applies, *(() if stable is None else (*keep_traffic(scope, layout, stable), *keep_autoscaler(scope))))
 
 
 def _keeps_itself(scope: Scope, layout: Layout) -> bool:

@@ -38,6 +38,8 @@ class Scope:
     recipe_key: str
     records: Mapping[str, RevisionRecord]
     stable: str | None
+    spec_hash: str = ""
+    """Tells whether the user asks for something else than the number of pods."""
     orders: Orders = field(default_factory=Orders)
     """What spec.rollout.action asks of this pass."""
 
@@ -74,12 +76,14 @@ class Scope:
         """How this attempt failed in an earlier pass; asking for something else in between makes a new attempt.
 
         A cause that the revision's hash does not cover (a deadline, room for the pods) is tried again after any change
-        of the spec, because the change may be its cure. Deleting the record of a lost artifact asks to make it again.
+        of the spec, because the change may be its cure, but for the number of pods: an autoscaler changes that all the
+        time. Deleting the record of a lost artifact asks to make it again.
         """
         entry = self._failed_before()
         if entry is None or self.wants_artifact_again or self.orders.retry:
             return None
-        if self.observed.generation == self.status.observed_generation:
+        same = self.observed.generation == self.status.observed_generation
+        if same or entry.spec_hash == self.spec_hash:
             return entry
         curable = entry.reason in {Reason.PROGRESS_DEADLINE_EXCEEDED, *RECOVERS}
         return None if curable else entry
@@ -101,6 +105,8 @@ def make_scope(observed: Observed, spec: ModelDeploymentSpec, policy: Policy, no
     status = read_status(observed)
     records = read_records(observed)
     stable = find_stable(observed, status, records)
+    given = names.spec_hash(spec)
+    spec = within_bounds(spec)
     spec = in_known_words(effective_spec(spec, status, records, stable), records.values())
     asked = names.revision_hash(spec)
     orders = read_orders(
@@ -120,8 +126,21 @@ def make_scope(observed: Observed, spec: ModelDeploymentSpec, policy: Policy, no
         recipe_key=records[revision].recipe_key if orders.undo else names.recipe_key(spec),
         records=records,
         stable=stable,
+        spec_hash=given,
         orders=orders,
     )
+
+
+def within_bounds(spec: ModelDeploymentSpec) -> ModelDeploymentSpec:
+    """The spec with its pods between the autoscaler's bounds, which holds before any autoscaler has looked.
+
+    No pods at all are what Kubernetes takes for an autoscaler that is turned off.
+    """
+    bounds, replicas = spec.serving.autoscaling, spec.serving.replicas
+    if bounds is None or replicas == 0:
+        return spec
+    kept = min(max(replicas, bounds.min_replicas), bounds.max_replicas)
+    return spec.model_copy(update={"serving": spec.serving.model_copy(update={"replicas": kept})})
 
 
 def _has_failed(status: ModelDeploymentStatus, asked: str) -> bool:

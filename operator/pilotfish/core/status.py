@@ -61,7 +61,7 @@ def make_status(view: View, history: tuple[HistoryEntry, ...], refresh: Refresh)
         effective=None if newest is None else make_effective(newest),
         replicas=sum(int(d.get("status", {}).get("replicas", 0)) for d in _serving(scope)),
         ready_replicas=view.pods.ready,
-        selector=",".join(f"{key}={value}" for key, value in sorted(names.pod_selector(scope.owner.name).items())),
+        selector=names.scale_selector(scope.owner.name),
         endpoints=None if view.stable is None else make_endpoints(scope),
         history=history,
     )
@@ -80,7 +80,7 @@ def make_endpoints(scope: Scope) -> Endpoints:
 def _serving(scope: Scope) -> list[Body]:
     """The Deployments whose pods answer clients."""
     found = scope.observed.of_kind("Deployment")
-    return [body for body in found if label_of(body, names.COMPONENT_LABEL) != names.Component.CERTIFICATE]
+    return [body for body in found if label_of(body, names.COMPONENT_LABEL) == names.Component.TRITON]
 
 
 def _phase(view: View) -> Phase:

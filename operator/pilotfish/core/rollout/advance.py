@@ -8,6 +8,7 @@ from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout_status import RolloutStage
 from pilotfish.core.access import access_names
 from pilotfish.core.artifact import advance_artifact
+from pilotfish.core.autoscaling import autoscaler_names
 from pilotfish.core.failures import parse_time
 from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.rollout.judging import judge_candidate
@@ -138,6 +139,7 @@ def find_foreign(scope: Scope) -> Progress | None:
         ("Service", names.traffic_service(name)),
         ("PodDisruptionBudget", names.traffic_service(name)),
         *access_names(scope),
+        *autoscaler_names(scope.spec, name),
         *({("Deployment", names.certificate_watcher(name))} if scope.spec.serving.access.tls else ()),
         *route_names(scope),
     }

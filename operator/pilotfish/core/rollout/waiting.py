@@ -84,8 +84,13 @@ def untold_plan(turn: Turn) -> Rollout | None:
         applies=turn.artifact.applies,
         wake=turn.scope.now + SOON,
     )
-    begun = _told(turn) not in {None, Capacity.SURGE} and turn.stable.exists
-    kept = Layout(replicas={turn.scope.stable: turn.stable.asked}) if begun and turn.scope.stable else None
+    # Pods that were asked for meanwhile have no place either while an earlier attempt's stand.
+    begun = _told(turn) not in {None, Capacity.SURGE} or turn.candidate.asked > 0
+    kept = (
+        Layout(replicas={turn.scope.stable: turn.stable.asked})
+        if begun and turn.stable.exists and turn.scope.stable
+        else None
+    )
     return Rollout(progress=progress, state=turn.state, layout=kept or at_rest(turn.scope))
 
 
