@@ -5,7 +5,7 @@ import json
 import logging
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from structlog.contextvars import bound_contextvars
 
 from pilotfish.telemetry import logs, metrics
@@ -62,13 +62,12 @@ def test_gauges_follow_the_objects_and_go_with_them():
             status={"phase": "Ready", "conditions": [{"type": "Ready", "status": "True", "reason": "Serving"}]},
         )
     ]
-    registry = CollectorRegistry()
-    registry.register(ObjectStates(lambda: states))
-    text = generate_latest(registry).decode()
+    objects = ObjectStates(lambda: states)
+    text = objects.page().decode()
     assert 'pilotfish_phase{name="digits",namespace="team",phase="Ready"} 1.0' in text
     assert 'pilotfish_ready{name="digits",namespace="team"} 1.0' in text
     states.clear()
-    assert "digits" not in generate_latest(registry).decode()
+    assert "digits" not in objects.page().decode()
 
 
 def test_names_and_first_zeros_are_there_before_anything_happens():

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pilotfish.telemetry.gauges import GAUGES
 from pilotfish.telemetry.objects import ObjectStates
@@ -13,9 +13,7 @@ from support.states import MIDWAY, STATUS
 
 
 def scrape_of(*states):
-    registry = CollectorRegistry()
-    registry.register(ObjectStates(lambda: states))
-    return read_scrape(generate_latest(registry).decode())
+    return read_scrape(ObjectStates(lambda: states).page().decode())
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +106,12 @@ def test_an_object_at_rest_is_read_once():
     state = replace(MIDWAY, status=Status(STATUS))
     states = [state]
     collector = ObjectStates(lambda: states)
-    first = list(collector.collect())
+    first = collector.page()
     seen = len(looked)
-    assert list(collector.collect()) == first
+    assert collector.page() == first
     assert len(looked) == seen
     states[0] = replace(state)
-    list(collector.collect())
+    assert collector.page() == first
     assert len(looked) > seen, "a new pass is read anew"
 
 
@@ -122,3 +120,13 @@ def test_a_name_with_everything_that_hurts_stays_one_sample():
     status = {"conditions": [{"type": "Ready", "status": "False", "reason": 'a"b\\c\nd'}]}
     scrape = scrape_of(replace(MIDWAY, status=status, objects=()))
     assert scrape.one("pilotfish_condition", reason='a"b\\c\nd') == 1
+
+
+def test_the_page_reads_as_prometheus_text_with_and_without_objects():
+    for states in ((), (MIDWAY,), (MIDWAY, replace(MIDWAY, name="other"))):
+        families = list(text_string_to_metric_families(ObjectStates(lambda states=states: states).page().decode()))
+        assert [(family.name, family.documentation, family.type) for family in families] == [
+            (gauge.name, gauge.help, "gauge") for gauge in GAUGES
+        ]
+        phases = next(family.samples for family in families if family.name == "pilotfish_phase")
+        assert [sample.labels["name"] for sample in phases] == [state.name for state in states]

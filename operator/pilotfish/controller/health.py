@@ -14,6 +14,7 @@ from pilotfish.telemetry import metrics
 
 Check = Callable[[], str | None]
 """None when all is well, else one sentence."""
+_METRICS_HEADERS = {"Content-Type": CONTENT_TYPE_LATEST}
 
 
 class Health:
@@ -43,12 +44,19 @@ def limit(what: str, *, value: Callable[[], float], seconds: float) -> Check:
 
 
 @asynccontextmanager
-async def serving(health: Health, *, address: str, port: int) -> AsyncIterator[int]:
-    """Serve /healthz, /readyz and /metrics; gives the port. An empty address means all interfaces."""
+async def serving(health: Health, *, objects: Callable[[], bytes], address: str, port: int) -> AsyncIterator[int]:
+    """Serve /healthz, /readyz and /metrics; gives the port. An empty address means all interfaces.
+
+    objects: the part of /metrics that is about objects.
+    """
+
+    async def metrics_page(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(metrics.REGISTRY) + objects(), headers=_METRICS_HEADERS)
+
     app = web.Application()
     app.router.add_get("/healthz", health.healthz)
     app.router.add_get("/readyz", health.readyz)
-    app.router.add_get("/metrics", _metrics)
+    app.router.add_get("/metrics", metrics_page)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -56,10 +64,6 @@ async def serving(health: Health, *, address: str, port: int) -> AsyncIterator[i
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
-
-
-async def _metrics(_request: web.Request) -> web.Response:
-    return web.Response(body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _answer(checks: list[Check]) -> web.Response:

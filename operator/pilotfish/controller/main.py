@@ -114,7 +114,9 @@ class Operator:
         metrics.BUILD_INFO.labels(version=version("pilotfish")).set(1)
         metrics.QUEUE_LONGEST.set_function(self._queue.longest_running)
         self._health.ready.append(limit("the API server is silent", value=self._lease.silence, seconds=API_SILENCE))
-        async with serving(self._health, address=self._settings.listen, port=self._settings.port) as port:
+        objects = ObjectStates(self._reconciler.states)
+        address, wanted = self._settings.listen, self._settings.port
+        async with serving(self._health, objects=objects.page, address=address, port=wanted) as port:
             log.info("started", identity=self._settings.identity, port=port)
             try:
                 if await self._unless_stopped(self._lease.acquire()) and await self._unless_stopped(self._crd()):
@@ -163,8 +165,6 @@ class Operator:
         """Hold the Lease, watch, work, sweep; the first of them that ends, ends all."""
         self._watch_health()
         workers = Workers(queue=self._queue, reconcile=self._reconciler, count=self._settings.workers)
-        states = ObjectStates(self._reconciler.states)
-        metrics.REGISTRY.register(states)
         stop_kopf = asyncio.Event()
         parts = {
             "lease": asyncio.create_task(self._lease.hold()),
@@ -189,7 +189,6 @@ class Operator:
             await asyncio.wait({parts["watches"]}, timeout=GRACE)
             parts["watches"].cancel()
             results = await asyncio.gather(*parts.values(), return_exceptions=True)
-            metrics.REGISTRY.unregister(states)
         for result in results:
             if isinstance(result, Exception):
                 raise result
