@@ -20,6 +20,7 @@ from pilotfish.cli.advice import advise
 from pilotfish.cli.bench.command import bench
 from pilotfish.cli.check import check
 from pilotfish.cli.doctor.command import doctor
+from pilotfish.cli.init.command import init
 from pilotfish.cli.manifests import Document, Unreadable, read_documents
 from pilotfish.cli.openapi import openapi
 from pilotfish.cli.predict import predict
@@ -102,6 +103,7 @@ app.command()(openapi)
 app.command()(provenance)
 app.command()(doctor)
 app.command()(bench)
+app.command()(init)
 
 
 @app.command()
