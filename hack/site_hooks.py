@@ -27,7 +27,9 @@ def _expand(nav: list[Any], docs: Path, named: set[str]) -> list[Any]:
             found = sorted(str(page.relative_to(docs)) for page in docs.glob(entry))
             expanded += [page for page in found if page not in named]
         elif isinstance(entry, dict):
-            expanded.append({name: _expand(it, docs, named) if isinstance(it, list) else it for name, it in entry.items()})
+            expanded.append(
+                {name: _expand(it, docs, named) if isinstance(it, list) else it for name, it in entry.items()}
+            )
         else:
             expanded.append(entry)
     return expanded

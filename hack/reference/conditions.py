@@ -51,8 +51,8 @@ status that they tell of is stored, and the same thing said again counts the sam
 ## Of conditions
 
 When the reason of one of these changes, its sentence is told; type `Warning` where the reason is a failure. The action
-is the condition's type, the reason one of [all reasons](conditions.md#reasons). What one condition has told is not told by
-the next.
+is the condition's type, the reason one of [all reasons](conditions.md#reasons). What one condition has told is not told
+by the next.
 """
 
 

@@ -20,7 +20,8 @@ SETTINGS = """\
 # Settings of the operator
 
 Variables of the operator's process. The chart sets them from its [values](values.md); an operator that is started by
-hand (`pilotfish-operator`) reads them from its environment. A value that is wrong stops it at the start, with the reason.
+hand (`pilotfish-operator`) reads them from its environment. A value that is wrong stops it at the start, with
+the reason.
 """
 
 
