@@ -11,6 +11,7 @@ import tritonclient.http as triton_http
 from pilotfish.telemetry.gauges import GAUGES
 from pilotfish.telemetry.metrics import REGISTRY
 from support.alert_cases import CASES
+from support.helm import of_kind, render
 from support.infer import http, infer
 from support.polling import until
 from support.repository import linear_onnx, make_config, write_model
@@ -70,6 +71,14 @@ def test_alerts_are_tested_with_labels_that_the_operator_gives():
         series for series, name, labels in labels_in_cases() if not name.startswith("nv_") and labels - known[name]
     ]
     assert wrong == []
+
+
+def test_the_chart_lets_prometheus_keep_the_labels_that_alerts_rely_on():
+    monitors = of_kind(render("--set", "metrics.podMonitor.enabled=true"), "PodMonitor")
+    operator, triton = sorted((monitor["spec"] for monitor in monitors), key=lambda spec: "podTargetLabels" in spec)
+    assert [endpoint["honorLabels"] for endpoint in operator["podMetricsEndpoints"]] == [True]
+    given = {label.replace(".", "_").replace("/", "_") for label in triton["podTargetLabels"]}
+    assert given >= OF_TRITON - TARGET
 
 
 @pytest.mark.triton
