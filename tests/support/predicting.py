@@ -1,20 +1,24 @@
 """A model and its second one for plain JSON in a repository, as the operator configures and `install` lays them out."""
 
 import json
-import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from pilotfish.api.job_input import PREDICT_CONFIG, InstallInput
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pilotfish.api.job_input import INSTALL_ENV, PREDICT_CONFIG
 from pilotfish.api.predict import Predict
 from pilotfish.api.report import Backend, ModelSignature
 from pilotfish.api.serving import ServingSpec
+from pilotfish.optimizer import job
 from pilotfish.optimizer.digest import folder_digest, hash_folder
-from pilotfish.optimizer.install import from_claim, install
 from pilotfish.resources.config_map import CONFIG_KEY, Told, make_config_map
-from support.builders import OWNER, POLICY
+from pilotfish.resources.deployment import ServingIntent, make_deployment
+from support.builders import OWNER, POLICY, make_artifact
 from support.triton import TritonServer
 
 REVISION, VARIANT = "bcdfghjk", "onnx-fp32"
@@ -26,35 +30,52 @@ def installed(
     model: bytes,
     predict: dict[str, Any],
     *,
-    told: Told | None = None,
-    warmup: bool = False,
+    golden: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None = None,
 ) -> Path:
-    """The model repository of a pod, for an artifact that holds `model`; the model is called as OWNER is."""
-    source = folder / "store" / "artifacts" / "key" / "model_repository" / OWNER.name
-    (source / "1").mkdir(parents=True)
-    (source / "1" / "model.onnx").write_bytes(model)
-    (source / "config.pbtxt").write_text("replaced")
+    """The model repository of a pod, for an artifact that holds `model`; the model is called as OWNER is.
+
+    `golden` are recorded inputs and the original's answers.
+    """
+    artifact = folder / "store" / "artifacts" / "key"
+    repository = artifact / "model_repository"
+    (repository / OWNER.name / "1").mkdir(parents=True)
+    (repository / OWNER.name / "1" / "model.onnx").write_bytes(model)
+    (repository / OWNER.name / "config.pbtxt").write_text("replaced")
+    if golden is not None:
+        (artifact / "golden").mkdir()
+        for arrays, name in zip(golden, ("inputs", "outputs"), strict=True):
+            save_file(arrays, artifact / "golden" / f"{name}.safetensors")
+    serving = ServingSpec(predict=Predict.model_validate(predict), warmup=False)
+    record = make_artifact("key").model_copy(update={"digest": folder_digest(hash_folder(repository))})
+    if golden is not None:
+        record = record.model_copy(update={"golden": folder_digest(hash_folder(artifact / "golden"))})
     config = make_config_map(
         OWNER,
         revision=REVISION,
-        serving=ServingSpec(predict=Predict.model_validate(predict), warmup=warmup),
+        serving=serving,
         backend=Backend.ONNXRUNTIME,
         signature=signature,
         policy=POLICY,
-        told=told or Told(variant=VARIANT),
+        told=Told(variant=VARIANT, samples_given=golden is not None),
     )
-    mounted = folder / "config"
-    mounted.mkdir()
-    assert set(config["data"]) == {CONFIG_KEY, PREDICT_CONFIG}
-    for name, text in config["data"].items():
-        (mounted / name).write_text(text)
-    digest = folder_digest(hash_folder(source.parent))
-    order = InstallInput(artifact="artifacts/key", digest=digest, model=OWNER.name)
-    models = folder / "models"
-    models.mkdir()
-    install(order, source=from_claim(order, folder / "store"), models=models, config=mounted)
-    shutil.rmtree(folder / "store")
-    return models
+    intent = ServingIntent(serving=serving, revision=REVISION, artifact=record, samples_given=golden is not None)
+    _install(folder, make_deployment(OWNER, intent, POLICY), config["data"])
+    return folder / "models"
+
+
+def _install(folder: Path, deployment: dict[str, Any], files: dict[str, str]) -> None:
+    """As the pod's init container: the same order, the same command."""
+    assert set(files) == {CONFIG_KEY, PREDICT_CONFIG}
+    (folder / "config").mkdir()
+    for name, text in files.items():
+        (folder / "config" / name).write_text(text)
+    (folder / "models").mkdir()
+    (init,) = deployment["spec"]["template"]["spec"]["initContainers"]
+    told = {one["name"]: one["value"] for one in init["env"]}
+    mounts = (f"--{name}={folder / name}" for name in ("store", "config", "models"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(INSTALL_ENV, told[INSTALL_ENV])
+        assert job.main(["install", *mounts, f"--termination-log={folder / 'termination-log'}"]) == 0
 
 
 def predict_url(server: TritonServer) -> str:

@@ -225,6 +225,38 @@ def test_statistics_of_what_is_asked_and_said(tmp_path, start_triton):
     assert _series(server, "samples_total") == 21
 
 
+def _golden(count: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    rows = np.random.default_rng(4).standard_normal((count, 4)).astype(np.float32)
+    return {"pixels": rows}, {"logits": answers("digits", {"pixels": rows})}
+
+
+def test_drift_against_the_golden_set(tmp_path, start_triton):
+    models = installed(tmp_path, *tabular(), {}, golden=_golden(200))
+    server = start_triton(models).wait_ready(f"{OWNER.name}-predict")
+
+    def send(rows: np.ndarray) -> dict[str, float]:
+        for start in range(0, len(rows), 8):
+            assert ask(server, {"pixels": rows[start : start + 8].astype(float).reshape(-1).tolist()})[0] == 200
+        return {about: _series(server, "drift", of=about) for about in ("classes", "confidence", "input pixels")}
+
+    rng = np.random.default_rng(5)
+    few = send(rng.standard_normal((40, 4)))
+    same = send(rng.standard_normal((360, 4)))
+    other = send(rng.standard_normal((2000, 4)) * 3 + [4, 0, 0, 0])
+
+    assert all(math.isnan(index) for index in few.values())
+    assert all(0 <= index < 0.1 for index in same.values()), same
+    assert all(index > 0.25 for index in other.values()), other
+
+
+def test_no_drift_without_recorded_samples(tmp_path, start_triton):
+    server = _start(start_triton, tmp_path, tabular, {})
+    for _ in range(20):
+        ask(server, {"pixels": ROW * 8})
+    assert _series(server, "samples_total") == 160
+    assert math.isnan(_series(server, "drift", of="classes"))
+
+
 def test_no_statistics_where_none_are_wanted(tmp_path, start_triton):
     server = _start(start_triton, tmp_path, tabular, {"sampleRate": "0"})
     assert ask(server, {"pixels": ROW})[0] == 200

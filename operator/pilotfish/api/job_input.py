@@ -111,6 +111,9 @@ class InstallInput(WireModel):
     model: str
     bucket: str | None = Field(default=None, description="Uri of the bucket that the path is in; null: /store.")
     encrypted: bool | None = Field(default=None, description="The files are encrypted; null: they are not.")
+    golden: Digest | None = Field(
+        default=None, description="Of the golden set that answers are compared with over time; null: with none."
+    )
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a path that climbs."""

@@ -40,7 +40,13 @@ def new_record(scope: Scope, result: TerminationMessage) -> RevisionRecord | Fin
         return Finding(
             reason=Reason.SIGNATURE_UNSERVABLE, message=f"Triton cannot serve the model: {error}", fatal=True
         )
-    intent = ServingIntent(serving=serving, revision=scope.revision, artifact=artifact, storage=scope.spec.storage)
+    intent = ServingIntent(
+        serving=serving,
+        revision=scope.revision,
+        artifact=artifact,
+        storage=scope.spec.storage,
+        samples_given=_samples_given(result),
+    )
     return RevisionRecord(
         hash_version=names.HASH_VERSION,
         revision=scope.revision,

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -43,6 +44,7 @@ from pilotfish.optimizer.errors import OptimizerError
 
 if TYPE_CHECKING:
     from pilotfish.optimizer.fetch import Fetched
+    from pilotfish.optimizer.install import Source
     from pilotfish.optimizer.open_remote import Places
     from pilotfish.optimizer.progress import Progress
     from pilotfish.optimizer.store.steps import Desk, LookNote
@@ -148,12 +150,11 @@ def run_publish(mounts: Mounts) -> TerminationMessage:
 
 def run_install(mounts: Mounts) -> TerminationMessage:
     """Put the artifact where Triton reads it, proven by its digest."""
-    from pilotfish.optimizer.install import from_bucket, from_claim, install
+    from pilotfish.optimizer.install import from_bucket, from_claim
 
     order = _input(InstallInput, INSTALL_ENV)
     if order.bucket is None:
-        source = from_claim(order, mounts.store)
-        files = install(order, source=source, models=mounts.models, config=mounts.config)
+        files = _installed(order, partial(from_claim, order, mounts.store), mounts)
     else:
         from pilotfish.optimizer.credentials import read_credentials
         from pilotfish.optimizer.encryption import as_it_is, decrypt_with, read_identities
@@ -162,12 +163,22 @@ def run_install(mounts: Mounts) -> TerminationMessage:
 
         shelf = open_shelf(order.bucket, read_credentials(mounts.run / STORE_CREDENTIALS))
         decrypt = decrypt_with(read_identities(mounts.run / IDENTITY)) if order.encrypted else as_it_is
-        files = patiently(
-            lambda: install(
-                order, source=from_bucket(order, shelf, decrypt), models=mounts.models, config=mounts.config
-            )
-        )
+        read = partial(from_bucket, order, shelf, decrypt)
+        files = patiently(lambda: _installed(order, lambda part: read(part=part), mounts))
     return _succeeded(f"installed {files} files of {order.digest}", None)
+
+
+def _installed(order: InstallInput, read: Callable[[str], "Source"], mounts: Mounts) -> int:
+    """The model, and what its answers are compared with over time where they are; the count of the model's files."""
+    from pilotfish.optimizer.install import REPOSITORY, install
+
+    files = install(order, source=read(REPOSITORY), models=mounts.models, config=mounts.config)
+    if order.golden is not None:
+        from pilotfish.optimizer.golden_figures import install_golden
+        from pilotfish.optimizer.package import GOLDEN
+
+        install_golden(order, source=read(GOLDEN), models=mounts.models)
+    return files
 
 
 def run_golden(mounts: Mounts) -> TerminationMessage:

@@ -62,17 +62,17 @@ def install(order: InstallInput, *, source: Source, models: Path, config: Path) 
     return len(copied)
 
 
-def from_claim(order: InstallInput, store: Path) -> Source:
-    """The repository in a claim; raises ArtifactMissing, and UnsafeModel for links."""
-    folder = store / order.artifact / REPOSITORY
+def from_claim(order: InstallInput, store: Path, part: str = REPOSITORY) -> Source:
+    """The repository, or another part, of an artifact in a claim; raises ArtifactMissing, UnsafeModel for links."""
+    folder = store / order.artifact / part
     if not folder.is_dir():
         raise _missing(order)
     return [(path.relative_to(folder).as_posix(), _blocks(path)) for path in list_files(folder)]
 
 
-def from_bucket(order: InstallInput, shelf: "Shelf", decrypt: Decrypt = as_it_is) -> Source:
-    """The repository in a bucket; raises ArtifactMissing, StoreForbidden, StoreUnreachable, what `decrypt` raises."""
-    folder = f"{order.artifact}/{REPOSITORY}"
+def from_bucket(order: InstallInput, shelf: "Shelf", decrypt: Decrypt = as_it_is, *, part: str = REPOSITORY) -> Source:
+    """The same in a bucket; raises ArtifactMissing, StoreForbidden, StoreUnreachable, what `decrypt` raises."""
+    folder = f"{order.artifact}/{part}"
     files = shelf.files(folder)
     if not files:
         raise _missing(order)

@@ -47,6 +47,8 @@ class ServingIntent:
     revision: str
     artifact: ArtifactRecord
     storage: StorageSpec = field(default_factory=StorageSpec)
+    samples_given: bool = False
+    """The golden set was recorded from real inputs."""
 
 
 def make_deployment(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, Any]:
@@ -127,6 +129,7 @@ def _install(owner: Owner, intent: ServingIntent, policy: Policy) -> dict[str, A
         model=owner.name,
         bucket=uri,
         encrypted=True if intent.artifact.encrypted_for else None,
+        golden=intent.artifact.golden if intent.serving.predict and intent.samples_given else None,
     )
     store = [mount("store", STORE_MOUNT, read_only=True)] if uri is None else bucket_secret(intent.storage)[1]
     return container(

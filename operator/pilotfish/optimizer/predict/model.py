@@ -12,9 +12,9 @@ import numpy as np
 import predict_tensors as tensors
 import triton_python_backend_utils as pb_utils
 from predict_gauges import Gauges
-from predict_statistics import Statistics
+from predict_statistics import Statistics, make_baseline
 
-BASELINE = "baseline.json"
+GOLDEN = "golden.npz"
 
 
 class TritonPythonModel:
@@ -30,8 +30,8 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(
                 "spec.serving.predict.input is Image and this server's image has no Pillow; use an image with it"
             )
-        baseline = Path(args["model_repository"]) / args["model_version"] / BASELINE
-        known = json.loads(baseline.read_text()) if self.settings["drift"] and baseline.is_file() else None
+        golden = Path(args["model_repository"]) / args["model_version"] / GOLDEN
+        known = self._baseline(golden) if self.settings["drift"] and golden.is_file() else None
         self.statistics = Statistics(rate=self.settings["sampleRate"], baseline=known)
         self.gauges = Gauges(pb_utils, self.settings)
 
@@ -51,6 +51,15 @@ class TritonPythonModel:
             for (index, _), answer in zip(members, self._ask([feeds for _, feeds in members]), strict=True):
                 answers[index] = answer
         return answers
+
+    def _baseline(self, golden: Path) -> dict[str, Any]:
+        """What the golden set's figures say of inputs, classes and confidence."""
+        with np.load(golden) as figures:
+            means = {name: figures[f"input {name}"] for name in self.settings["inputs"]}
+            scores = figures.get(f"output {self.settings['outputs'][0]}")
+        if scores is None or self.settings["classes"] is None:
+            return make_baseline(means, None)
+        return make_baseline(means, tensors.make_scores(scores, len(scores), self.settings))
 
     def _feeds(self, request: Any) -> dict[str, Any]:
         given = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.members}

@@ -19,6 +19,8 @@ WINDOW = 2000
 """Samples that drift is about."""
 ENOUGH = 100
 """Samples in the window before drift is told."""
+FEWEST = 50
+"""Samples of a golden set below which chance alone looks like drift: nothing is told then."""
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Upper ends of the confidence's buckets."""
 _MOST_BINS = 10
@@ -99,14 +101,14 @@ class Statistics:
             self.window.setdefault(name, deque(maxlen=WINDOW)).extend(values.tolist())
 
 
-def make_baseline(inputs: dict[str, Array], scores: Array | None) -> dict[str, Any]:
-    """What `stability_index` compares with, by the names of `Statistics.drift`; arrays hold a sample in each row."""
-    made = {f"input {name}": _of_values(sample_means(array)) for name, array in inputs.items()}
+def make_baseline(means: dict[str, Array], scores: Array | None) -> dict[str, Any]:
+    """What `stability_index` compares with, by the names of `Statistics.drift`: `means` are those of each sample."""
+    made = {f"input {name}": _of_values(values) for name, values in means.items()}
     if scores is not None:
         counts = np.bincount(scores.argmax(axis=1), minlength=scores.shape[1])
         made["classes"] = {"edges": [index + 0.5 for index in range(len(counts) - 1)], "counts": counts.tolist()}
         made["confidence"] = _of_values(scores.max(axis=1))
-    return {name: base for name, base in made.items() if len(base["counts"]) > 1}
+    return {name: base for name, base in made.items() if len(base["counts"]) > 1 and sum(base["counts"]) >= FEWEST}
 
 
 def stability_index(values: Array, base: dict[str, Any]) -> float:

@@ -71,9 +71,7 @@ def make_answer(outputs: dict[str, Array], rows: int, settings: dict[str, Any]) 
         told = {name: array[0] for name, array in told.items()}
     if settings["classes"] is None:
         return Answer(members={**outputs, **told}, scores=None)
-    scores = next(iter(outputs.values())).reshape(rows, settings["classes"]).astype(np.float64)
-    if settings["softmax"]:
-        scores = softmax(scores)
+    scores = make_scores(next(iter(outputs.values())), rows, settings)
     top = np.argsort(-scores, axis=1, kind="stable")[:, : settings["top"]]
     likely = np.take_along_axis(scores, top, axis=1).astype(np.float32)
     named = np.array(settings["labels"] or [str(index) for index in range(settings["classes"])], dtype=object)[top]
@@ -81,6 +79,12 @@ def make_answer(outputs: dict[str, Array], rows: int, settings: dict[str, Any]) 
     if not settings["batched"]:
         members = {name: array[0] for name, array in members.items()}
     return Answer(members={**members, **told}, scores=scores)
+
+
+def make_scores(output: Array, rows: int, settings: dict[str, Any]) -> Array:
+    """Probabilities [rows, classes] of what the model says."""
+    scores = output.reshape(rows, settings["classes"]).astype(np.float64)
+    return softmax(scores) if settings["softmax"] else scores
 
 
 def softmax(scores: Array) -> Array:
