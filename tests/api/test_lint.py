@@ -45,6 +45,23 @@ def test_frame_of_the_object(change, says):
     assert any(says in str(finding) for finding in lint({**make_manifest(), **change}))
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"replicas": 2}, "spec.replicas: unknown field; did you mean spec.serving.replicas?"),
+        ({"serving.maxBatchSize": 4}, "unknown field; did you mean spec.serving.batching.maxBatchSize?"),
+        ({"serving.batching.max_batch_size": 4}, "unknown field; did you mean maxBatchSize?"),
+        ({"serving.threads.Weight": 1}, "unknown field; did you mean spec.rollout.steps[].weight?"),
+        ({"serving.gpu": {}}, "unknown field; did you mean gpus?"),
+        ({"rollout.zzz": 1}, "unknown field; known here: strategy"),
+        ({"rollout.strategy": "canry"}, "use one of Canary, BlueGreen, Replace; did you mean Canary?"),
+        ({"model.format": "onnx"}, "did you mean ONNX?"),
+    ],
+)
+def test_what_was_meant_is_proposed(change, says):
+    assert any(says in str(finding) for finding in lint(make_manifest(change)))
+
+
 def test_a_generated_name_is_a_name():
     assert lint({**make_manifest(), "metadata": {"generateName": "digits-"}}) == ()
 

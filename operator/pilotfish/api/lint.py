@@ -129,7 +129,7 @@ def _walk_shape(node: Node, value: Any, path: str) -> Iterator[Finding]:
     if isinstance(value, Mapping) and "properties" in node:
         for name, child in value.items():
             if name not in node["properties"]:
-                yield Finding(f"{path}.{name}", _unknown(str(name), tuple(node["properties"])))
+                yield Finding(f"{path}.{name}", _unknown(str(name), tuple(node["properties"]), place=path))
             else:
                 yield from _walk_shape(node["properties"][name], child, f"{path}.{name}")
     if isinstance(value, list) and "items" in node:
@@ -150,12 +150,49 @@ def _check_rules(node: Node, value: Any, path: str) -> Iterator[Finding]:
             yield from _check_rules(node["items"], item, f"{path}[{index}]")
 
 
-def _unknown(name: str, known: tuple[str, ...]) -> str:
-    lowered = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower().replace("_", ""), lowered, n=1)
-    if close:
-        return f"unknown field; did you mean {lowered[close[0]]}?"
+def _unknown(name: str, known: tuple[str, ...], *, place: str = "") -> str:
+    """What to write instead: the same field where it belongs, or a neighbour that is nearly the same."""
+    wanted = _plain(name)
+    if neighbour := next((candidate for candidate in known if _plain(candidate) == wanted), None):
+        return f"unknown field; did you mean {neighbour}?"
+    if place and (elsewhere := [path for path in _all_paths() if _plain(path.rpartition(".")[2]) == wanted]):
+        return f"unknown field; did you mean {min(elsewhere, key=lambda path: _distance(path, place))}?"
+    if close := _close(name, known):
+        return f"unknown field; did you mean {close}?"
     return f"unknown field; known here: {', '.join(known)}"
+
+
+def _close(said: str, known: tuple[str, ...]) -> str | None:
+    plain = {_plain(candidate): candidate for candidate in known}
+    found = difflib.get_close_matches(_plain(said), plain, n=1)
+    return plain[found[0]] if found else None
+
+
+def _plain(name: str) -> str:
+    """However it is spelt."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
+@cache
+def _all_paths() -> tuple[str, ...]:
+    """Every field that this version takes."""
+    return tuple(_walk_paths(_tree(), "spec"))
+
+
+def _walk_paths(node: Node, path: str) -> Iterator[str]:
+    for name, child in node.get("properties", {}).items():
+        if not is_unavailable(child):
+            yield f"{path}.{name}"
+            yield from _walk_paths(child, f"{path}.{name}")
+    if "items" in node:
+        yield from _walk_paths(node["items"], f"{path}[]")
+
+
+def _distance(path: str, place: str) -> tuple[int, int]:
+    """Fields that are near come first, then those that are not deep."""
+    ours, theirs = place.split("."), path.split(".")
+    shared = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), len(ours))
+    return -shared, len(theirs)
 
 
 def _explain(details: ErrorDetails) -> Finding:
@@ -164,7 +201,9 @@ def _explain(details: ErrorDetails) -> Finding:
     node = _node_at(location)
     kind, context = details["type"], details.get("ctx", {})
     if kind == "enum":
-        return Finding(path, f"use one of {', '.join(available_values(node))}")
+        values = tuple(map(str, available_values(node)))
+        meant = _close(str(details["input"]), values)
+        return Finding(path, f"use one of {', '.join(values)}{f'; did you mean {meant}?' if meant else ''}")
     if kind in {"string_pattern_mismatch", "string_type"} and (rules := rules_of(node)):
         return Finding(path, rules[0].message)
     if kind == "value_error" and (broken := [r for r in rules_of(node) if r.holds and not r.holds(details["input"])]):
