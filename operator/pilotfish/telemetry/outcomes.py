@@ -84,26 +84,26 @@ def count_outcomes(before: Body, after: Body, objects: Iterable[Body]) -> None:
     candidate = before.get("candidateRevision")
     if candidate is None and before.get("stableRevision") is None:
         return  # The first status, or one that was lost: nothing was on its way as far as anybody knows.
-    for outcome, revision, end in _ended(before, after):
+    for outcome, revision, end in find_ends(before, after):
         ROLLOUTS.labels(outcome=outcome.value).inc()
         if candidate is not None and candidate["hash"] == revision and candidate.get("since") and end:
             ROLLOUT_SECONDS.labels(outcome=outcome.value).observe(_seconds(candidate["since"], end))
-    failed = _new_failure(before, after)
+    failed = new_failure(before, after)
     if failed is not None and _says(after, "ArtifactReady") == "False":
         OPTIMIZATION_FAILURES.labels(reason=failed.get("reason") or "").inc()
     if candidate is not None and _says(before, "ArtifactReady") != "True" and _says(after, "ArtifactReady") == "True":
         _observe_optimization(candidate["hash"], after, objects)
 
 
-def _ended(before: Body, after: Body) -> Iterator[tuple[RolloutOutcome, str, str | None]]:
-    """Outcome, revision, time."""
+def find_ends(before: Body, after: Body) -> Iterator[tuple[RolloutOutcome, str, str | None]]:
+    """What ended between the two statuses: outcome, revision, and when, if that is known."""
     old, new = _hash(before, "stableRevision"), _hash(after, "stableRevision")
     candidate, next_candidate = _hash(before, "candidateRevision"), _hash(after, "candidateRevision")
     if new is not None and new != old and (old is not None or candidate == new):
         stood = any(e["revision"] == new and e["result"] == "Superseded" for e in before.get("history") or ())
         outcome = RolloutOutcome.ROLLED_BACK if stood else RolloutOutcome.PROMOTED
         yield outcome, new, after["stableRevision"].get("since")
-    failed = _new_failure(before, after)
+    failed = new_failure(before, after)
     if failed is not None and _says(after, "ArtifactReady") != "False":
         yield RolloutOutcome.ABORTED, failed["revision"], failed["at"]
     has_failed = any(e["revision"] == candidate and e["result"] == "Failed" for e in before.get("history") or ())
@@ -111,7 +111,7 @@ def _ended(before: Body, after: Body) -> Iterator[tuple[RolloutOutcome, str, str
         yield RolloutOutcome.SUPERSEDED, candidate, (after.get("candidateRevision") or {}).get("since")
 
 
-def _new_failure(before: Body, after: Body) -> Body | None:
+def new_failure(before: Body, after: Body) -> Body | None:
     """The newest entry of the history, if it is new and a failure."""
     newest: Body | None = next(iter(after.get("history") or ()), None)
     if newest is None or newest["result"] != "Failed" or newest in (before.get("history") or ()):
