@@ -39,7 +39,6 @@ def values_of(example: str) -> tuple[str, ...]:
     return ("--values", str(CHART / "ci" / f"{example}-values.yaml")) if example else ()
 
 
-@functools.cache
 def render_text(*arguments: str, release: str = "pilotfish", program: Helm = helm) -> str:
     """The chart's manifests. Raises AssertionError with helm's own words."""
     done = program("template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", "1.36.0", *arguments)
