@@ -52,6 +52,7 @@ _HOLDS = f"pilotfish_rollout_hold_seconds{{{WHO}}}"
 _FAILED = _triton("request_failure", reason="BACKEND", pilotfish_dev_revision="new")
 _CANCELED = _triton("request_failure", reason="CANCELED", pilotfish_dev_revision="new")
 _ANSWERED = _triton("request_success", pilotfish_dev_revision="new")
+_DRIFTS = 'namespace="team",model="digits",revision="new",variant="onnx-fp32",of="classes"'
 
 CASES: tuple[Case, ...] = (
     Case(alert="OperatorDown", title="nobody is there", series={}, at=6, fires={}),
@@ -314,6 +315,23 @@ CASES: tuple[Case, ...] = (
             _triton("request_duration_us"): "0+180000x60",
         },
         at=20,
+    ),
+    Case(
+        alert="ModelDriftHigh",
+        title="other inputs for an hour, in one of two pods",
+        series={
+            f'pilotfish_model_drift{{{_DRIFTS},pod="a"}}': "0.1+0x90",
+            f'pilotfish_model_drift{{{_DRIFTS},pod="b"}}': "0.5+0x90",
+        },
+        at=60,
+        fires={"namespace": "team", "model": "digits", "revision": "new", "of": "classes"},
+        value="0.5",
+    ),
+    Case(
+        alert="ModelDriftHigh",
+        title="a quarter of an hour of other inputs, then as before",
+        series={f"pilotfish_model_drift{{{_DRIFTS}}}": "0.02x30 0.5x15 0.02x60"},
+        at=60,
     ),
     Case(
         alert="GpuUnschedulable",

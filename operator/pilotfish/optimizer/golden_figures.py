@@ -6,6 +6,7 @@ Of each input its mean per sample, of each small output its values: a few kiloby
 import tempfile
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -39,6 +40,6 @@ def install_golden(order: InstallInput, *, source: Source, models: Path) -> None
                 "the store was changed",
             )
         inputs, outputs = load_file(scratch / GOLDEN_INPUTS), load_file(scratch / GOLDEN_OUTPUTS)
-    figures = {f"input {key}": sample_means(array) for key, array in inputs.items()}
+    figures: dict[str, Any] = {f"input {key}": sample_means(array) for key, array in inputs.items()}
     figures |= {f"output {key}": array for key, array in outputs.items() if prod(array.shape[1:]) <= _LARGEST_OUTPUT}
     np.savez(models / predict_model(order.model) / "1" / FILE, **figures)

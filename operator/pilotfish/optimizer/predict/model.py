@@ -57,13 +57,15 @@ class TritonPythonModel:
         with np.load(golden) as figures:
             means = {name: figures[f"input {name}"] for name in self.settings["inputs"]}
             scores = figures.get(f"output {self.settings['outputs'][0]}")
-        if scores is None or self.settings["classes"] is None:
-            return make_baseline(means, None)
-        return make_baseline(means, tensors.make_scores(scores, len(scores), self.settings))
+        known = scores is not None and self.settings["classes"] is not None
+        said = tensors.make_scores(scores, len(scores), self.settings) if known else None
+        made: dict[str, Any] = make_baseline(means, said)
+        return made
 
     def _feeds(self, request: Any) -> dict[str, Any]:
         given = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.members}
-        return tensors.make_feeds(given, self.settings)
+        feeds: dict[str, Any] = tensors.make_feeds(given, self.settings)
+        return feeds
 
     def _ask(self, batch: list[dict[str, Any]]) -> list[Any]:
         """The answers to requests whose inputs have the same shapes."""

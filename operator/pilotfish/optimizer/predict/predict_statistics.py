@@ -117,7 +117,7 @@ def stability_index(values: Array, base: dict[str, Any]) -> float:
     # Half a sample more in every bin: an empty one says "few", not "never".
     p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (now, before))
     chance = (len(now) - 1) * (1 / now.sum() + 1 / before.sum())
-    return max(0.0, float(((p - q) * np.log(p / q)).sum()) - chance)
+    return max(0.0, float(((p - q) * np.log(p / q)).sum() - chance))
 
 
 def sample_means(array: Array) -> Array:

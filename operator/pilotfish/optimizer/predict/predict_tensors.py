@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-_KINDS = {
+_KINDS: dict[str, Any] = {
     "BOOL": np.bool_,
     "FP16": np.float16,
     "FP32": np.float32,
