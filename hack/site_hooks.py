@@ -5,7 +5,7 @@ from typing import Any
 
 
 def on_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Put the pages that match in place of each pattern, by name; pages that the nav names elsewhere are not repeated."""
+    """Put the pages that match in place of each pattern, by name, and none that the nav names already."""
     docs = Path(config["docs_dir"])
     named = set(_pages(config["nav"]))
     config["nav"] = _expand(config["nav"], docs, named)
