@@ -19,7 +19,14 @@ from testbed.operator import bring_up
 from support.deployments import Deployments
 
 # Minutes each: the whole suite stays under an hour from nothing on two cores.
-SOAK = {"test_capacity.py", "test_gateway.py", "test_gateway_rollout.py", "test_refresh.py", "test_tls.py"}
+SOAK = {
+    "test_capacity.py",
+    "test_gateway.py",
+    "test_gateway_rollout.py",
+    "test_prometheus.py",
+    "test_refresh.py",
+    "test_tls.py",
+}
 
 # Of two files at once: a canary has two pods, and those of the last test may still be draining.
 GPUS = 8
