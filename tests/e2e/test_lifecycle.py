@@ -14,12 +14,14 @@ from testbed.digits import torch_answers, train
 from testbed.kubectl import Kubectl, wait_for
 from testbed.store import pack_cases, upload
 
+from pilotfish.cli.port_forward import open_port
 from support.deployments import Deployments
 from support.digits import spec
 from support.status_check import check_status
 
 V1, V2 = "s3://models/digits/v1/", "s3://models/digits/v2/"
 CONNECTIONS = ("http", "http-new", "grpc")
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def test_served_updated_under_load_taken_back_and_deleted(
     def old_pods_gone() -> bool:
         return len(deployments.children("digits", "deployments")) == 1
 
-    deployments.apply("digits", spec(V1))
+    deployments.apply("digits", answered(V1))
     first = deployments.wait_ready("digits")
     check_status(first)
     assert first["status"]["readyReplicas"] == 1
@@ -65,12 +67,13 @@ def test_served_updated_under_load_taken_back_and_deleted(
         np.reshape(told["outputs"][0]["data"], (2, -1)), answers["v1"]["logits"], rtol=1e-3, atol=1e-4
     )
     assert told["revision"] == first["status"]["stableRevision"]["hash"]
+    check_plain_json(kubectl, first, images, answers["v1"]["logits"], namespace=namespace)
 
     client = ClientPod(kubectl=kubectl, namespace=namespace, name="client")
     client.start(service="digits", cases=pack_cases({"image": images}, answers))
     wait_for("answers of v1", lambda: client.totals().get("v1", 0) > 30, seconds=60, found=client.logs)
 
-    deployments.apply("digits", spec(V2))
+    deployments.apply("digits", answered(V2))
     second = deployments.wait_ready("digits")
     check_status(second)
     assert second["status"]["stableRevision"]["hash"] != first["status"]["stableRevision"]["hash"]
@@ -78,8 +81,9 @@ def test_served_updated_under_load_taken_back_and_deleted(
     seen = client.totals().get("v2", 0)
     wait_for("v2 alone to answer", lambda: client.totals().get("v2", 0) > seen + 60, seconds=60, found=client.logs)
 
+    check_plain_json(kubectl, second, images, answers["v2"]["logits"], namespace=namespace)
     jobs = deployments.optimize_jobs("digits")
-    deployments.apply("digits", spec(V1))
+    deployments.apply("digits", answered(V1))
     third = deployments.wait_ready("digits")
     assert third["status"]["stableRevision"]["hash"] == first["status"]["stableRevision"]["hash"]
     assert set(deployments.optimize_jobs("digits")) <= set(jobs), "an artifact that exists was made again"

@@ -55,6 +55,10 @@ SPECS = {
             "access": {"fromNamespaces": ["shop"], "tls": {"secretName": "digits-tls", "clientCA": "digits-clients"}},
         },
     },
+    "plain-json": {
+        "model": {"uri": "s3://models/digits/v1/"},
+        "serving": {"predict": {"input": "Image", "labels": [f"digit {n}" for n in range(10)], "sampleRate": "0.5"}},
+    },
     "everything": {
         "model": {
             "uri": "pvc://models/digits/v1",
