@@ -45,6 +45,26 @@ def predict(kubectl: Kubectl, name: str, *, namespace: str, values: list[Any]) -
     return json.loads(done.stdout)
 
 
+def answered(uri: str) -> dict[str, Any]:
+    """The network with its plain-JSON endpoint: numbers in, words out."""
+    plain = spec(uri)
+    return {**plain, "serving": {**plain["serving"], "predict": {"labels": list(WORDS), "top": 1}}}
+
+
+def check_plain_json(
+    kubectl: Kubectl, ready: Mapping[str, Any], images: np.ndarray, logits: np.ndarray, *, namespace: str
+) -> None:
+    """A pod of the stable revision answers plain JSON with the right words, and says which revision and variant it is."""
+    revision = ready["status"]["stableRevision"]["hash"]
+    pods = kubectl.list("pods", namespace=namespace, selector=f"pilotfish.dev/revision={revision}")
+    pod = next(p["metadata"]["name"] for p in pods if p["metadata"]["labels"]["pilotfish.dev/component"] == "triton")
+    with open_port(namespace=namespace, pod=pod, port=8000, kubeconfig=kubectl.kubeconfig, context=None) as port:
+        answer = port.post("/v2/models/digits-predict/generate", {"image": images.reshape(-1).tolist()}).body
+    assert answer["label"] == [WORDS[index] for index in np.argmax(np.reshape(logits, (len(images), -1)), axis=1)]
+    assert answer["revision"] == [revision] * len(images)
+    assert answer["variant"] == [ready["status"]["optimization"]["winner"]] * len(images)
+
+
 def test_served_updated_under_load_taken_back_and_deleted(
     deployments: Deployments, digits: Mapping[str, Path], kubectl: Kubectl, namespace: str
 ):
