@@ -30,6 +30,9 @@ Names of controllers' metrics are those of controller-runtime with the prefix `p
 never carry the name of an object, and every label value that is known in advance is there with 0 from the start, so
 that `rate()` and `increase()` see the first event. Only the replica that holds the Lease has gauges about objects, and
 an object that is deleted takes its gauges along; a query over them begins with `max by (namespace, name)`.
+
+An object at rest has about 17 series, one in the middle of a canary about 40. What has not had a pass since the scrape
+before is not looked at again, so a scrape of thousands of objects at rest costs the operator a few milliseconds.
 """
 OBJECTS = """\
 ## Each ModelDeployment
