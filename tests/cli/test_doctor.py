@@ -258,6 +258,7 @@ def test_a_warning_is_no_failure_and_a_check_may_be_left_out(looked):
     looked[0] = replace(GOOD, rights=(right(allowed=False),), operators=(), leases={})
     assert run("--skip", "operator").exit_code == 0
     assert run("--skip", "nonsense").exit_code == 2
+    assert run("--wait", "soon").exit_code == 2
 
 
 def test_for_machines(looked):
@@ -267,6 +268,21 @@ def test_for_machines(looked):
     assert (done.exit_code, wire["verdict"]) == (1, "failed")
     (crd_check,) = (one for one in wire["checks"] if one["check"] == "crd")
     assert crd_check["next"].startswith("install the operator: helm install")
+
+
+async def test_it_looks_again_until_nothing_fails():
+    bad, looks = replace(GOOD, leases={HOME: None}), []
+
+    async def read():
+        looks.append(1)
+        return GOOD if len(looks) == 3 else bad
+
+    assert await command.look_until_well(read, seconds=60, pause=0) is GOOD
+    assert len(looks) == 3
+    looks.clear()
+    assert await command.look_until_well(read, seconds=0) is bad
+    assert await command.look_until_well(read, seconds=0, skip=["lease"]) is bad
+    assert len(looks) == 2
 
 
 def test_in_a_pod_the_service_account_asks(monkeypatch, tmp_path):

@@ -1,17 +1,25 @@
 """`pilotfish doctor`: look, judge, tell. Exit code 1 when a check failed; a warning is none."""
 
+import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from enum import StrEnum
 from importlib.metadata import version as distribution_version
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pilotfish.api.base import parse_duration
 from pilotfish.cli.doctor import installation, surroundings
 from pilotfish.cli.doctor.facts import Diagnosis, Facts, Unread, Verdict
 from pilotfish.cli.session import Place, run_with
 from pilotfish.cli.terminal import Context, Kubeconfig, Namespace, out
+
+if TYPE_CHECKING:
+    from pilotfish.adapters.kube import KubeCluster
+
+PAUSE_SECONDS = 2.0
+"""Between two looks."""
 
 Check = Callable[[Facts], Iterator[Diagnosis]]
 CHECKS: dict[str, Check] = {
@@ -62,6 +70,9 @@ def doctor(
     skip: Annotated[
         list[CheckName] | None, typer.Option("--skip", help="Leave this check out; may be given several times.")
     ] = None,
+    wait: Annotated[
+        str, typer.Option(help="Look again until nothing fails, for at most this long, such as 90s.")
+    ] = "0s",
     output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.TEXT,
     operator_namespace: Annotated[
         str | None, typer.Option(help="Where the operator runs. Default: found by its labels.")
@@ -77,16 +88,21 @@ def doctor(
     """
     from pilotfish.cli.doctor.reading import read_facts  # noqa: PLC0415 - loads the cluster's client
 
-    facts = run_with(
-        Place(namespace=namespace, kubeconfig=kubeconfig, context=context),
-        lambda cluster, own: read_facts(
-            cluster,
-            version=distribution_version("pilotfish"),
-            user_namespace=own,
-            namespace=namespace,
-            operator_namespace=operator_namespace,
-        ),
-    )
+    seconds = _seconds(wait)
+
+    async def look(cluster: "KubeCluster", own: str) -> Facts:
+        def read() -> Awaitable[Facts]:
+            return read_facts(
+                cluster,
+                version=distribution_version("pilotfish"),
+                user_namespace=own,
+                namespace=namespace,
+                operator_namespace=operator_namespace,
+            )
+
+        return await look_until_well(read, seconds=seconds, skip=skip or ())
+
+    facts = run_with(Place(namespace=namespace, kubeconfig=kubeconfig, context=context), look)
     told = diagnose(facts, skip=skip or ())
     if output is Output.JSON:
         typer.echo(json.dumps(as_wire(told), indent=2, ensure_ascii=False))
@@ -94,6 +110,19 @@ def doctor(
         _show(told)
     if worst(told) is Verdict.FAILED:
         raise typer.Exit(1)
+
+
+async def look_until_well(
+    read: Callable[[], Awaitable[Facts]], *, seconds: float, skip: Iterable[str] = (), pause: float = PAUSE_SECONDS
+) -> Facts:
+    """The first facts in which no check fails, or the last ones when the time is over."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while True:
+        facts = await read()
+        if worst(diagnose(facts, skip=skip)) is not Verdict.FAILED or loop.time() + pause > deadline:
+            return facts
+        await asyncio.sleep(pause)
 
 
 def diagnose(facts: Facts, *, skip: Iterable[str] = ()) -> tuple[Diagnosis, ...]:
@@ -112,6 +141,13 @@ def worst(told: Iterable[Diagnosis]) -> Verdict:
 def as_wire(told: tuple[Diagnosis, ...]) -> dict[str, object]:
     """For machines."""
     return {"verdict": worst(told).value, "checks": [one.to_wire() for one in told]}
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--wait") from error
 
 
 def _show(told: tuple[Diagnosis, ...]) -> None:
