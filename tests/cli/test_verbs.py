@@ -128,7 +128,7 @@ def test_the_rights_on_the_object_alone_are_enough_to_abort(cluster, monkeypatch
 
 def test_an_object_that_does_not_exist(cluster):
     done = run("abort", "digits", "-n", "elsewhere")
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert done.output == 'error: ModelDeployment "digits" does not exist in namespace "elsewhere"\n'
 
 

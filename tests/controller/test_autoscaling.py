@@ -17,7 +17,8 @@ from support.kubelet import playing_kubelet
 from support.operator_process import install_rights, running_operator
 from support.polling import until
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.slow]
+# The HPA controller looks every 15 seconds.
+pytestmark = [pytest.mark.apiserver, pytest.mark.soak, pytest.mark.timeout(600)]
 
 LOOK = 1.0
 SECONDS = 120
@@ -173,8 +174,6 @@ async def test_the_autoscaler_stands_as_it_was_written_and_bounds_by_itself(kube
     )
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("pod_metrics")
 async def test_load_comes_and_goes(kubectl, account, cluster, namespace):
     manifest = scaled(namespace, {"type": "CPU", "target": "50"})

@@ -15,6 +15,7 @@ import typer
 
 from pilotfish import names
 from pilotfish.api.base import parse_duration
+from pilotfish.cli.completion import complete_names
 from pilotfish.cli.session import Place, Session, run
 from pilotfish.cli.terminal import Context, Kubeconfig, Namespace, fail, say
 from pilotfish.cli.words import age_of
@@ -47,7 +48,9 @@ Printed = Annotated[Output, typer.Option("--output", "-o", help="How to print it
 
 @app.command(name="list")
 def list_command(
-    name: Annotated[str | None, typer.Argument(help="A ModelDeployment: what the cluster knows.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A ModelDeployment: what the cluster knows.", autocompletion=complete_names)
+    ] = None,
     *,
     store: Annotated[str | None, typer.Option("--store", help="A store instead: what lies there.")] = None,
     output: Printed = Output.TABLE,

@@ -1,21 +1,18 @@
 """`pilotfish` and `kubectl pilotfish`: check, preview, look, steer a rollout, optimize.
 
-Every command says how it ended by its exit code: 0 well, 1 something to correct, 2 used wrongly.
+Every command says how it ended by its exit code: 0 well, 1 something to correct, 2 used wrongly, 3 no such
+ModelDeployment.
 """
 
-import asyncio
-from datetime import UTC, datetime
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
-from rich.console import Console
-from rich.live import Live
 
 from pilotfish.api.lint import Finding
-from pilotfish.cli import artifacts, verbs
+from pilotfish.cli import artifacts, reading, verbs
 from pilotfish.cli.advice import advise
 from pilotfish.cli.bench.command import bench
 from pilotfish.cli.check import check
@@ -26,18 +23,12 @@ from pilotfish.cli.openapi import openapi
 from pilotfish.cli.predict import predict
 from pilotfish.cli.preview import preview
 from pilotfish.cli.provenance_view import provenance
-from pilotfish.cli.render import draw
 from pilotfish.cli.report import report
-from pilotfish.cli.session import Place, Session, run
-from pilotfish.cli.terminal import Context, Kubeconfig, Name, Namespace, err, fail, out
-from pilotfish.cli.tree import Node
-from pilotfish.cli.view import make_view
+from pilotfish.cli.terminal import Namespace, err, fail, out
 from pilotfish.core import Body
 from pilotfish.settings import OperatorSettings
 
-WATCH_SECONDS = 1.0
-
-app = typer.Typer(help="Serve AI models with Pilotfish.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Serve AI models with Pilotfish.", no_args_is_help=True)
 
 Manifest = Annotated[
     Path, typer.Option("--filename", "-f", help="A file, a folder, or - for standard input.", show_default=False)
@@ -82,19 +73,7 @@ def render(filename: Manifest, namespace: Namespace = None) -> None:
     typer.echo(yaml.safe_dump_all([_plain(body) for body in bodies], sort_keys=False, allow_unicode=True), nl=False)
 
 
-@app.command()
-def get(
-    name: Name,
-    namespace: Namespace = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep it up to date.")] = False,  # noqa: FBT002
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-) -> None:
-    """Show a ModelDeployment: its rollout with the numbers that decide, its revisions, Jobs, Deployments and pods."""
-    place = Place(namespace=namespace, kubeconfig=kubeconfig, context=context)
-    run(place, name, lambda session: _show(session, watch=watch))
-
-
+reading.add_to(app)
 verbs.add_to(app)
 app.add_typer(artifacts.app, name="artifacts")
 app.command()(report)
@@ -141,20 +120,6 @@ def optimize(
 def version() -> None:
     """Print the version."""
     typer.echo(distribution_version("pilotfish"))
-
-
-async def _show(session: Session, *, watch: bool) -> None:
-    if not watch:
-        out.print(draw(await _look(session)), soft_wrap=False)
-        return
-    with Live(console=Console(highlight=False), auto_refresh=False) as live:
-        while True:
-            live.update(draw(await _look(session)), refresh=True)
-            await asyncio.sleep(WATCH_SECONDS)
-
-
-async def _look(session: Session) -> Node:
-    return make_view(await session.look(), datetime.now(tz=UTC))
 
 
 def _read(path: Path) -> tuple[Document, ...]:

@@ -10,6 +10,7 @@ from pilotfish.api.openapi import Endpoint, make_openapi
 from pilotfish.api.report import ModelSignature, TensorSpec
 from pilotfish.api.serving import ServingSpec
 from pilotfish.api.spec import ModelDeploymentSpec
+from pilotfish.cli.completion import complete_names
 from pilotfish.cli.manifests import Unreadable, read_documents, without_nulls
 from pilotfish.cli.session import Place, Session, run
 from pilotfish.cli.terminal import Context, Kubeconfig, Namespace, fail
@@ -17,7 +18,9 @@ from pilotfish.core.scope import find_stable, read_records, read_status
 
 
 def openapi(
-    name: Annotated[str | None, typer.Argument(help="Name of the ModelDeployment.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the ModelDeployment.", autocompletion=complete_names)
+    ] = None,
     *,
     filename: Annotated[
         Path | None,

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from pilotfish.api.report import Report
+from pilotfish.cli.completion import complete_names
 from pilotfish.cli.report_source import Known, PodReader, Unreadable, known_of, plain_wire, read_file, read_store
 from pilotfish.cli.report_view import show_report, show_summary
 from pilotfish.cli.session import Place, Session, run
@@ -28,7 +29,9 @@ class Output(StrEnum):
 
 
 def report(
-    name: Annotated[str | None, typer.Argument(help="The ModelDeployment.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="The ModelDeployment.", show_default=False, autocompletion=complete_names)
+    ] = None,
     *,
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="A report.json or an artifact's folder, instead of a NAME.")

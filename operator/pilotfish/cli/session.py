@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 import typer
 
 from pilotfish.api.base import API_VERSION, KIND
-from pilotfish.cli.terminal import fail
+from pilotfish.cli.terminal import NOT_FOUND, fail
 from pilotfish.core import Observed
 from pilotfish.core.objects import Body, ObjectRef
 from pilotfish.ports import Cluster, ClusterError
@@ -77,7 +77,7 @@ class Session:
         return await self.cluster.patch(self.ref, patch, manager=FIELD_MANAGER)
 
     def _fail_missing(self) -> NoReturn:
-        fail(f'ModelDeployment "{self.name}" does not exist in namespace "{self.namespace}"')
+        fail(f'ModelDeployment "{self.name}" does not exist in namespace "{self.namespace}"', code=NOT_FOUND)
 
 
 @asynccontextmanager

@@ -6,7 +6,12 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-Name = Annotated[str, typer.Argument(help="The ModelDeployment.")]
+from pilotfish.cli.completion import complete_names
+
+NOT_FOUND = 3
+"""Exit code where the object that was named does not exist."""
+
+Name = Annotated[str, typer.Argument(help="The ModelDeployment.", autocompletion=complete_names)]
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: that of the kubeconfig's context.")]
 Kubeconfig = Annotated[Path | None, typer.Option(envvar="KUBECONFIG", help="Default: ~/.kube/config.")]
 Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig.")]
@@ -20,7 +25,7 @@ def say(text: str) -> None:
     out.print(text, markup=False)
 
 
-def fail(sentence: str) -> NoReturn:
-    """One sentence and exit code 1."""
+def fail(sentence: str, *, code: int = 1) -> NoReturn:
+    """One sentence and the exit code."""
     err.print(f"error: {sentence}", markup=False)
-    raise typer.Exit(1)
+    raise typer.Exit(code)

@@ -5,20 +5,18 @@ work; with --wait the command tells what became of it.
 """
 
 import asyncio
-import json
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from textwrap import indent
 from typing import Annotated
 
 import typer
-import yaml
 
 from pilotfish.api.base import parse_duration
 from pilotfish.cli import requests
 from pilotfish.cli.history import as_table, make_history
+from pilotfish.cli.output import How, Output, as_document
 from pilotfish.cli.requests import Pointless, Request
 from pilotfish.cli.session import Place, Session, run
 from pilotfish.cli.terminal import Context, Kubeconfig, Name, Namespace, fail, say
@@ -31,14 +29,6 @@ Wait = Annotated[bool, typer.Option("--wait", help="Wait until the operator has 
 Timeout = Annotated[str, typer.Option(help="How long --wait waits, such as 90s or 5m.")]
 Ask = Callable[[Observed, str], Request]
 """From what was read and a fresh id to what is asked; raises Pointless."""
-
-
-class Output(StrEnum):
-    """How a list is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -171,7 +161,7 @@ def resume(
 def history(
     name: Name,
     *,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.TABLE,
+    output: How = Output.TABLE,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -182,9 +172,7 @@ def history(
     if output is Output.TABLE:
         say(as_table(rows, datetime.now(tz=UTC)))
         return
-    wire = [row.to_wire() for row in rows]
-    text = json.dumps(wire, indent=2, ensure_ascii=False) if output is Output.JSON else _yaml(wire)
-    typer.echo(text)
+    typer.echo(as_document([row.to_wire() for row in rows], output))
 
 
 def _carry_out(place: Place, name: str, ask: Ask, *, wait: float | None, children: bool = False) -> None:
@@ -249,7 +237,3 @@ def _seconds(text: str) -> float:
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--timeout") from error
     return length.total_seconds()
-
-
-def _yaml(wire: list[dict[str, object]]) -> str:
-    return yaml.safe_dump(wire, sort_keys=False, allow_unicode=True).rstrip()
