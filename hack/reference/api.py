@@ -82,12 +82,13 @@ def _bounds(node: Schema) -> str:
 
 
 def _rules(node: Schema, name: str = "", *, leaf: bool = False) -> Iterator[str]:
-    """The sentences with which the API server refuses; of a field that has a section of its own, they stand there."""
-    if leaf and node.get("properties"):
-        return
-    for rule in (*node.get("x-kubernetes-validations", ()), *node.get("items", {}).get("x-kubernetes-validations", ())):
-        if leaf and "items" in node and node["items"].get("properties"):
-            return
+    """The sentences with which the API server refuses; of what has a section of its own, they stand there."""
+    items = node.get("items", {})
+    told = [
+        *(() if leaf and node.get("properties") else node.get("x-kubernetes-validations", ())),
+        *(() if items.get("properties") else items.get("x-kubernetes-validations", ())),
+    ]
+    for rule in told:
         where = name or rule.get("fieldPath", "").lstrip(".")
         yield f"- {f'`{where}`: ' if where else ''}{cell(rule['message'])}"
 
