@@ -76,6 +76,9 @@ sum by (namespace, model, pilotfish_dev_revision) (rate(nv_inference_request_suc
   max by (namespace, model, pilotfish_dev_revision, role) (label_replace(label_replace(
     pilotfish_revision_info, "model", "$1", "name", "(.+)"), "pilotfish_dev_revision", "$1", "revision", "(.+)"))
 ```
+
+What a model is asked and answers (`pilotfish_model_*`, sampled requests to `/predict`) is told by the same pods, on the
+same page; [Ask a model](inference.md) lists it.
 """
 
 

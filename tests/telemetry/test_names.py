@@ -11,6 +11,7 @@ import tritonclient.http as triton_http
 from pilotfish.telemetry.gauges import GAUGES
 from pilotfish.telemetry.metrics import REGISTRY
 from support.alert_cases import CASES
+from support.apiserver import REPOSITORY
 from support.helm import of_kind, render
 from support.infer import http, infer
 from support.polling import until
@@ -21,6 +22,8 @@ from support.triton import TritonServer
 
 TARGET = {"job", "instance", "namespace", "pod"}
 """Labels that Prometheus gives to what it scrapes, and the chart's PodMonitor to what Triton pods tell."""
+OF_PODS = ("nv_", "pilotfish_model_")
+"""Beginnings of the names of what Triton pods tell."""
 OF_TRITON = {*TARGET, "pilotfish_dev_revision"}
 _SERIES = re.compile(r"^(\w+)\{(.*)\}$")
 
@@ -60,7 +63,7 @@ def test_names_are_found_in_a_query():
 
 
 def test_the_operator_has_every_metric_of_its_own_that_an_alert_asks_for():
-    names = {name for name in names_in_rules() if not name.startswith("nv_")}
+    names = {name for name in names_in_rules() if not name.startswith(OF_PODS)}
     assert len(names) >= 10
     assert names <= set(own_labels())
 
@@ -68,9 +71,18 @@ def test_the_operator_has_every_metric_of_its_own_that_an_alert_asks_for():
 def test_alerts_are_tested_with_labels_that_the_operator_gives():
     known = own_labels()
     wrong = [
-        series for series, name, labels in labels_in_cases() if not name.startswith("nv_") and labels - known[name]
+        series for series, name, labels in labels_in_cases() if not name.startswith(OF_PODS) and labels - known[name]
     ]
     assert wrong == []
+
+
+def test_the_model_in_a_pod_has_every_metric_of_its_own_that_an_alert_asks_for():
+    """Triton's Python backend makes them; tests/tritonserver/test_predict.py reads them from a real server."""
+    code = (REPOSITORY / "operator" / "pilotfish" / "optimizer" / "predict" / "predict_gauges.py").read_text()
+    made = {f"pilotfish_model_{name}" for name in re.findall(r'^    "(\w+)": \("', code, re.MULTILINE)}
+    asked = {name for name in names_in_rules() if name.startswith("pilotfish_model_")}
+    assert asked
+    assert asked <= made
 
 
 def test_the_chart_lets_prometheus_keep_the_labels_that_alerts_rely_on():
