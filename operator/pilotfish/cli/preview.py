@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pilotfish.api.predict import PredictInput, Preprocessing
 from pilotfish.api.report import TerminationMessage
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.api.termination import encode_termination_message
@@ -99,16 +100,8 @@ def _verified() -> TerminationMessage:
 
 
 def _result(spec: ModelDeploymentSpec) -> TerminationMessage:
-    stated = spec.model.signature
-    unknown: dict[str, object] = {"name": "placeholder", "dtype": "FP32", "shape": [1]}
     formats = [chosen.value for chosen in spec.optimization.formats]
     onnx = not formats or "ONNX" in formats
-    inputs, outputs = ((), ()) if stated is None else (stated.inputs, stated.outputs)
-    signature = {
-        "inputs": [tensor.to_wire() for tensor in inputs] or [unknown],
-        "outputs": [tensor.to_wire() for tensor in outputs] or [unknown],
-        "batched": spec.serving.batching.max_batch_size > 0,
-    }
     artifact = {
         "digest": _DIGEST,
         "path": f"artifacts/{recipe_key(spec)}",
@@ -125,7 +118,39 @@ def _result(spec: ModelDeploymentSpec) -> TerminationMessage:
             "message": "placeholder",
             "source": {"digest": spec.model.digest or _DIGEST, "bytes": 0},
             "artifact": artifact,
-            "signature": signature,
+            "signature": _signature(spec),
             "summary": {"winner": artifact["variant"]},
         }
     )
+
+
+def _signature(spec: ModelDeploymentSpec) -> dict[str, object]:
+    """As stated, else one that fits the plain-JSON endpoint where there is one."""
+    stated = spec.model.signature
+    inputs, outputs = ((), ()) if stated is None else (stated.inputs, stated.outputs)
+    unknown: dict[str, object] = {"name": "placeholder", "dtype": "FP32"}
+    return {
+        "inputs": [tensor.to_wire() for tensor in inputs] or [{**unknown, "shape": _input_shape(spec)}],
+        "outputs": [tensor.to_wire() for tensor in outputs] or [{**unknown, "shape": _output_shape(spec)}],
+        "batched": _is_batched(spec),
+    }
+
+
+def _is_batched(spec: ModelDeploymentSpec) -> bool:
+    return spec.serving.batching.max_batch_size > 0
+
+
+def _input_shape(spec: ModelDeploymentSpec) -> list[int]:
+    predict = spec.serving.predict
+    if predict is None:
+        return [1]
+    steps = predict.preprocessing or Preprocessing()
+    numbers = max(len(steps.mean), len(steps.std), 1)
+    if predict.input is PredictInput.VALUES:
+        return [numbers]
+    return [*([] if _is_batched(spec) else [1]), 1 if numbers == 1 else 3, *(steps.resize or (1, 1))]
+
+
+def _output_shape(spec: ModelDeploymentSpec) -> list[int]:
+    predict = spec.serving.predict
+    return [1] if predict is None else [len(predict.labels) or max(2, predict.top)]
