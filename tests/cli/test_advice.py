@@ -98,3 +98,16 @@ def test_lint_prints_no_warnings_beside_mistakes(tmp_path):
     done = CliRunner().invoke(app, ["lint", "-f", str(path)])
     assert done.exit_code == 1
     assert ": warning: " not in done.output
+
+
+def test_replicas_beside_an_autoscaler():
+    scaled = {"serving.autoscaling": {"minReplicas": 3, "maxReplicas": 4}}
+    assert advise(make_manifest(scaled)) == ()
+    (warning,) = advise(make_manifest({**scaled, "serving.replicas": 3}))
+    assert str(warning).startswith("spec.serving.replicas: each apply sets back what the autoscaler has decided")
+
+
+def test_a_step_is_judged_by_the_fewest_pods_of_an_autoscaler():
+    steps = {"rollout": {"strategy": "Canary", "steps": [{"weight": 25}]}}
+    assert advise(make_manifest({**steps, "serving.autoscaling": {"minReplicas": 3, "maxReplicas": 4}})) == ()
+    assert len(advise(make_manifest({**steps, "serving.autoscaling": {"maxReplicas": 4}}))) == 1

@@ -12,12 +12,19 @@ from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.cli.manifests import without_nulls
 from pilotfish.core.rollout.split import split_warning_by
 from pilotfish.core.rollout.steps import resolve_steps
+from pilotfish.core.scope import within_bounds
 
 
 def advise(manifest: Mapping[str, Any]) -> tuple[Finding, ...]:
     """Warnings, each with the place that it is about."""
     spec = ModelDeploymentSpec.model_validate(without_nulls(manifest["spec"]))
-    return (*_steps_nobody_makes(spec), *_steps_out_of_reach(spec), *_nothing_to_judge(spec), *_gaps(spec))
+    return (
+        *_steps_nobody_makes(spec),
+        *_steps_out_of_reach(spec),
+        *_nothing_to_judge(spec),
+        *_gaps(spec),
+        *_two_who_scale(manifest, spec),
+    )
 
 
 def _steps_nobody_makes(spec: ModelDeploymentSpec) -> Iterator[Finding]:
@@ -35,7 +42,7 @@ def _steps_out_of_reach(spec: ModelDeploymentSpec) -> Iterator[Finding]:
         return
     mode = Capacity.SWAP if rollout.capacity is Capacity.SWAP else Capacity.SURGE
     for step in resolve_steps(rollout):
-        warning = split_warning_by(mode, spec.serving.replicas, step.weight)
+        warning = split_warning_by(mode, within_bounds(spec).serving.replicas, step.weight)
         if warning is not None:
             where = f"spec.rollout.steps[{step.index}].weight" if rollout.steps else "spec.rollout.steps (default)"
             yield Finding(where, warning)
@@ -47,6 +54,16 @@ def _nothing_to_judge(spec: ModelDeploymentSpec) -> Iterator[Finding]:
         yield Finding(
             "spec.rollout.analysis",
             f"nothing is judged with {spec.rollout.strategy} and no bake; set bake: 5m, or strategy: Canary",
+        )
+
+
+def _two_who_scale(manifest: Mapping[str, Any], spec: ModelDeploymentSpec) -> Iterator[Finding]:
+    """The stored object has both, by the autoscaler's own hand; a manifest should not."""
+    serving = manifest["spec"].get("serving") or {}
+    if spec.serving.autoscaling is not None and "replicas" in serving:
+        yield Finding(
+            "spec.serving.replicas",
+            "each apply sets back what the autoscaler has decided; remove replicas, or remove autoscaling",
         )
 
 
