@@ -29,6 +29,7 @@ def logs(tmp_path_factory):
 def test_every_candidate_the_original_and_every_stage_of_training_is_a_run(logs):
     assert {run.name for run in logs.iterdir()} == {
         "report", "original", "onnx-fp32", "onnx-int8-static", "onnx-int8-dynamic", "torchscript-fp32", "training-0-distill",
+        "profile-winner", "profile-baseline",
     }  # fmt: skip
 
 
@@ -46,6 +47,16 @@ def test_training_by_epoch(logs):
     told = read(logs / "training-0-distill")
     assert told["training/loss"] == {n: 1 / n for n in range(1, 6)}
     assert set(told) == {"training/loss", "training/validation_loss", "training/accuracy", "training/learning_rate"}
+
+
+def test_profiles_by_operator(logs):
+    told = read(logs / "profile-winner")["profile/milliseconds_longest_first"]
+    assert told == {0: 0.08, 1: 0.02}
+    (table,) = texts(logs / "profile-winner").values()
+    assert len(table.splitlines()) == 6 + len(told)
+    assert "profile/winner.trace.json.gz" in table
+    (table,) = texts(logs / "profile-baseline").values()
+    assert "the profiler ended with exit code 1" in table
 
 
 def test_hyperparameters_with_their_results(logs):
@@ -75,7 +86,7 @@ def test_a_hostile_name_stays_in_its_folder(tmp_path, name):
     write_views(make_report(candidates=[candidate(name)], winner="x"), home)
     assert [entry.name for entry in tmp_path.iterdir()] == ["artifact"]
     assert {entry.name for entry in home.iterdir()} == {"report.html", "tensorboard"}
-    assert len(list((home / "tensorboard").iterdir())) == 4
+    assert len(list((home / "tensorboard").iterdir())) == 6
 
 
 def test_a_view_that_cannot_be_made_is_told_and_no_failure(tmp_path, monkeypatch, capsys):

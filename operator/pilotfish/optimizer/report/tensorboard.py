@@ -1,4 +1,4 @@
-"""TensorBoard logs beside the report: one run for each candidate and for each stage of training.
+"""TensorBoard logs beside the report: one run for each candidate, for each stage of training and for each profile.
 
 `tensorboard --logdir <artifact>/tensorboard` shows them side by side.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from pilotfish.api.report import CandidateReport, Measurement, Report
-from pilotfish.api.report_sections import TrainingStage
+from pilotfish.api.report_sections import Profile, TrainingStage
 
 FOLDER = "tensorboard"
 
@@ -27,6 +27,9 @@ def write_tensorboard(report: Report, folder: Path) -> None:
     for index, stage in enumerate(report.training):
         with SummaryWriter(str(target / f"training-{index}-{_safe(stage.stage)}")) as writer:
             _write_training(writer, stage)
+    for profile in report.profile:
+        with SummaryWriter(str(target / f"profile-{_safe(profile.role)}")) as writer:
+            _write_profile(writer, profile)
 
 
 def _write_baseline(report: Report, target: Path) -> None:
@@ -85,6 +88,25 @@ def _write_training(writer: SummaryWriter, stage: TrainingStage) -> None:
         for name, value in figures.items():
             if value is not None:
                 writer.add_scalar(f"training/{name}", value, epoch.epoch)
+
+
+def _write_profile(writer: SummaryWriter, profile: Profile) -> None:
+    """Operators with the longest first, as a table and by rank; the trace itself lies beside the report."""
+    where = (
+        f"trace: {_code(profile.trace.path)}" if profile.trace else (profile.problem and _code(profile.problem)) or ""
+    )
+    rows = [
+        f"# {_code(profile.variant)}",
+        "",
+        f"{profile.runs} runs of batch {profile.batch} by {_code(profile.tool)}; {where}",
+        "",
+        "| operator | calls | milliseconds | share |",
+        "|---|---|---|---|",
+        *(f"| {_code(o.op)} | {o.calls:.3g} | {o.milliseconds:.4g} | {o.share:.1%} |" for o in profile.operators),
+    ]
+    writer.add_text("profile", "\n".join(rows))
+    for rank, one in enumerate(profile.operators):
+        writer.add_scalar("profile/milliseconds_longest_first", one.milliseconds, rank)
 
 
 def _table(report: Report) -> str:
