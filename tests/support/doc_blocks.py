@@ -75,7 +75,7 @@ def commands() -> list[Command]:
 
 
 def _commands(block: Block) -> Iterator[Command]:
-    shown = block.language == "console" or any(line.strip().startswith("$ ") for line in block.text.splitlines())
+    shown = any(line.strip().startswith("$ ") for line in block.text.splitlines())
     joined = re.sub(r"\\\n\s*", " ", block.text)
     for line in _whole_lines(joined):
         told = line.strip()
