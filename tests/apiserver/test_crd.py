@@ -9,7 +9,7 @@ from kubernetes import client, config
 from testbed.kubectl import KubectlError
 
 from pilotfish.api.base import GROUP, PLURAL, VERSION
-from pilotfish.api.crd import make_crd
+from pilotfish.api.crd import UNSEEN, make_crd
 from support.invalid_objects import INVALID, make_manifest
 from support.kube import CRD, fresh_namespace
 from support.valid_objects import VALID
@@ -193,7 +193,7 @@ def test_apply_replaces_defaulted_lists(kubectl, namespace, tmp_path):
 def test_status_is_a_subresource(objects):
     stored = objects.create(make_manifest())
     stored["status"] = {"phase": "Ready"}
-    assert "status" not in objects.replace(stored)
+    assert objects.replace(stored)["status"] == UNSEEN
     stored = objects.api.get_namespaced_custom_object(*objects.where, "digits")
     stored["spec"]["paused"] = True
     stored["status"] = _full_status()
