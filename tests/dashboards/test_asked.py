@@ -17,7 +17,7 @@ from pilotfish.api.report import TerminationMessage
 from pilotfish.core.objects import ref_of
 from support.asked_dashboards import queries
 from support.builders import make_result
-from support.dashboard_answers import unanswered_queries, unanswered_rules
+from support.dashboard_answers import record_answers, unanswered_queries, unanswered_rules
 from support.helm import NAMESPACE
 from support.infer import http, infer
 from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
@@ -173,6 +173,7 @@ async def test_every_query_has_an_answer(world):
 
     with suppress(AssertionError):
         await until("every query has an answer", complete, seconds=20)
+    record_answers(world.prometheus, variables)
     assert missed == []
     assert unanswered_rules(world.prometheus, MISSING) == []
     assert len(list(queries())) > 80

@@ -1,12 +1,11 @@
 """A real Prometheus over real nodes: it answers every query of the dashboards, and its answers decide over canaries.
 
-It runs on this machine, finds pods through the API server with the selectors and labels of the chart's PodMonitors, and
-reads the kubelet's cAdvisor. The operator asks it, as `prometheus.url` of the chart says.
+It runs on this machine, is told the pods that the chart's PodMonitors pick, with the labels that they give, and reads the
+kubelet's cAdvisor. The operator asks it, as `prometheus.url` of the chart says.
 """
 
 import base64
 import json
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,19 +18,16 @@ from testbed.kubectl import ROOT, Kubectl, wait_for
 from testbed.operator import NAMESPACE, RELEASE, install_operator
 from testbed.store import pack_cases, upload
 
-from support.asked_dashboards import queries
 from support.canaries import answers, bright_images, write_model, write_samples
-from support.dashboard_answers import WINDOWS, unanswered_queries, unanswered_rules
+from support.dashboard_answers import record_answers, unanswered_queries, unanswered_rules
 from support.deployments import Deployments
-from support.prometheus import Config, Prometheus, discovered_scrape, pod_monitors, running_prometheus
+from support.prometheus import Config, Prometheus, finding_pods, pod_monitors, running_prometheus
 from support.status_check import check_status
 from support.triton import free_port
 
 # It installs the operator anew.
 pytestmark = pytest.mark.alone
 
-RECORD = "PILOTFISH_RECORD_DASHBOARDS"
-"""Names a file that takes every answer: `python -m dashboards.pictures` draws docs/pictures from it."""
 MISSING = {
     "nv_gpu_": "the local cluster's GPUs are names only",
     "pilotfish_source_check_failed": "nothing has spec.model.refresh, which looks once a minute at most",
@@ -69,8 +65,10 @@ def spec(namespace: str, version: str, **rollout: Any) -> dict[str, Any]:
 def prometheus(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Asked by the operator for as long as this file runs."""
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
-    scrapes = [discovered_scrape(monitor, kubeconfig=kubectl.kubeconfig) for monitor in pod_monitors()]
-    with running_prometheus(folder, [*scrapes, cadvisor(kubectl, folder)], address=host(kubectl), port=port) as server:
+    with (
+        finding_pods(kubectl, folder) as scrapes,
+        running_prometheus(folder, [*scrapes, cadvisor(kubectl, folder)], address=host(kubectl), port=port) as server,
+    ):
         values = ("--values", str(ROOT / "hack/testbed/values.yaml"), "--set", f"prometheus.url={server.url}")
         kubectl.helm(
             "upgrade", RELEASE, str(ROOT / "charts/pilotfish"), "-n", NAMESPACE, *values, "--wait", "--timeout=180s"
@@ -167,10 +165,6 @@ def test_every_query_has_an_answer(served: Deployments, namespace: str, promethe
     variables = {"namespace": namespace, "name": "asked", "job": job, "__rate_interval": "30s"}
     seen = wait_for("the alert", lambda: prometheus.history('ALERTS{alertstate="firing"}'), seconds=30)
     assert {one["metric"]["alertname"] for one in seen} >= {"RolloutAborted", "OptimizationFailed"}
-    if path := os.environ.get(RECORD):
-        record = {
-            asked.where: prometheus.history(asked.filled({**WINDOWS, **variables}), step=2) for asked in queries()
-        }
-        Path(path).write_text(json.dumps(record))
+    record_answers(prometheus, variables)
     assert unanswered_queries(prometheus, variables, MISSING) == []
     assert unanswered_rules(prometheus, MISSING) == []

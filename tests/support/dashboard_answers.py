@@ -4,14 +4,26 @@
 after all is told as well, so that the list does not grow old.
 """
 
+import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from support.asked_dashboards import needs, queries
 from support.prometheus import Prometheus
 from support.rules import rendered_rules
 
+RECORD = "PILOTFISH_RECORD_DASHBOARDS"
+"""Names a file that takes every answer: `python -m dashboards.pictures` draws docs/pictures from it."""
 WINDOWS = {"__rate_interval": "5s", "__interval": "2s", "__range": "5m"}
 Missing = Mapping[str, str]
+
+
+def record_answers(prometheus: Prometheus, variables: Mapping[str, str]) -> None:
+    """Write every answer to the file that RECORD names, if it names one."""
+    if path := os.environ.get(RECORD):
+        told = {a.where: prometheus.history(a.filled({**WINDOWS, **variables}), step=2) for a in queries()}
+        Path(path).write_text(json.dumps(told))
 
 
 def unanswered_queries(prometheus: Prometheus, variables: Mapping[str, str], missing: Missing) -> list[str]:

@@ -7,18 +7,19 @@ shows here. What is not installed is an error, never a skip.
 import json
 import math
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from testbed.kubectl import wait_for
+from testbed.kubectl import Kubectl, KubectlError, wait_for
 
 from support.helm import of_kind, render
 from support.promtool import find_program
@@ -39,34 +40,16 @@ def label_name(text: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in text)
 
 
-def discovered_scrape(monitor: Mapping[str, Any], *, kubeconfig: Path) -> Config:
-    """A scrape config with the monitor's selector, port and labels over the pods of a cluster."""
-    spec, (endpoint,) = monitor["spec"], monitor["spec"]["podMetricsEndpoints"]
-    meta = "__meta_kubernetes_pod_"
-    keep = [
-        {"action": "keep", "source_labels": [f"{meta}label_{label_name(key)}"], "regex": value}
-        for key, value in spec["selector"]["matchLabels"].items()
-    ]
-    keep.append({"action": "keep", "source_labels": [f"{meta}container_port_name"], "regex": endpoint["port"]})
-    keep.append({"action": "drop", "source_labels": [f"{meta}phase"], "regex": "Failed|Succeeded"})
-    told = {"namespace": "__meta_kubernetes_namespace", "pod": f"{meta}name", "container": f"{meta}container_name"}
-    told |= {label_name(key): f"{meta}label_{label_name(key)}" for key in spec.get("podTargetLabels", ())}
-    copy = [{"source_labels": [source], "target_label": target} for target, source in told.items()]
-    fixed = [{"target_label": "endpoint", "replacement": endpoint["port"]}]
-    where: Config = {"role": "pod", "kubeconfig_file": str(kubeconfig)}
-    if not (spec.get("namespaceSelector") or {}).get("any"):
-        where["namespaces"] = {"names": [monitor["metadata"]["namespace"]]}
-    return {**_scrape(monitor), "kubernetes_sd_configs": [where], "relabel_configs": [*keep, *copy, *fixed]}
-
-
 def listed_scrape(monitor: Mapping[str, Any], *, targets: Path) -> Config:
-    """The same over a file of targets, for where there are no pods: `list_targets` writes it."""
+    """A scrape config over a file of targets, which `list_targets` writes."""
     return {**_scrape(monitor), "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}]}
 
 
-def list_targets(
-    path: Path, monitor: Mapping[str, Any], pods: Sequence[tuple[str, str, str, Mapping[str, str]]]
-) -> None:
+Pod = tuple[str, str, str, Mapping[str, str]]
+"""Address, namespace, name, labels."""
+
+
+def list_targets(path: Path, monitor: Mapping[str, Any], pods: Sequence[Pod]) -> None:
     """Address, namespace, name and labels of pods; labels are carried over as the monitor says."""
     spec, (endpoint,) = monitor["spec"], monitor["spec"]["podMetricsEndpoints"]
     bodies = []
@@ -78,6 +61,46 @@ def list_targets(
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(bodies))
     fresh.rename(path)
+
+
+def find_pods(kubectl: Kubectl, monitor: Mapping[str, Any]) -> list[Pod]:
+    """What the monitor picks of a cluster's running pods."""
+    spec, (endpoint,) = monitor["spec"], monitor["spec"]["podMetricsEndpoints"]
+    anywhere = (spec.get("namespaceSelector") or {}).get("any")
+    where = ("--all-namespaces",) if anywhere else ("-n", monitor["metadata"]["namespace"])
+    selector = ",".join(f"{key}={value}" for key, value in spec["selector"]["matchLabels"].items())
+    found = []
+    for body in json.loads(kubectl.run("get", "pods", *where, "-l", selector, "-o", "json"))["items"]:
+        meta, status = body["metadata"], body["status"]
+        ports = [port for one in body["spec"]["containers"] for port in one.get("ports", ())]
+        numbers = [port["containerPort"] for port in ports if port.get("name") == endpoint["port"]]
+        if status.get("podIP") and status["phase"] not in ("Failed", "Succeeded"):
+            found += [(f"{status['podIP']}:{n}", meta["namespace"], meta["name"], meta["labels"]) for n in numbers]
+    return found
+
+
+@contextmanager
+def finding_pods(kubectl: Kubectl, folder: Path) -> Iterator[list[Config]]:
+    """Scrape configs of the chart's PodMonitors over the pods of a cluster, as they come and go.
+
+    Debian's Prometheus is built without Kubernetes: this looks in its stead, once a second.
+    """
+    files = {monitor["metadata"]["name"]: folder / f"{monitor['metadata']['name']}.json" for monitor in pod_monitors()}
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(1):
+            for monitor in pod_monitors():
+                with suppress(KubectlError):  # the next look is soon
+                    list_targets(files[monitor["metadata"]["name"]], monitor, find_pods(kubectl, monitor))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield [listed_scrape(monitor, targets=files[monitor["metadata"]["name"]]) for monitor in pod_monitors()]
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _scrape(monitor: Mapping[str, Any]) -> Config:
