@@ -10,6 +10,7 @@ import chart_docs
 import pytest
 import yaml
 
+from pilotfish.api.spec import ModelDeploymentSpec
 from support.apiserver import REPOSITORY
 from support.helm import CHART, EXAMPLES, helm, render, render_text, values_of
 
@@ -208,3 +209,22 @@ def test_the_package_holds_what_the_chart_needs(tmp_path):
     assert wanted <= inside
     assert not [name for name in inside if name.startswith("ci/")]
     assert render() == render()
+
+
+class TestArtifactHub:
+    @pytest.fixture(scope="class")
+    def chart(self):
+        return yaml.safe_load((CHART / "Chart.yaml").read_text())
+
+    def test_the_images_are_those_of_the_values(self, chart):
+        values = yaml.safe_load((CHART / "values.yaml").read_text())
+        named = [values["image"], *(image for image in values["images"].values() if isinstance(image, dict))]
+        wanted = {f"{i['repository']}:{i['tag'] or chart['appVersion']}" for i in named if i["repository"]}
+        told = yaml.safe_load(chart["annotations"]["artifacthub.io/images"])
+        assert {image["image"] for image in told} == wanted
+
+    def test_the_example_is_a_valid_object(self, chart):
+        (example,) = yaml.safe_load(chart["annotations"]["artifacthub.io/crdsExamples"])
+        ModelDeploymentSpec.model_validate(example["spec"])
+        (crd,) = yaml.safe_load(chart["annotations"]["artifacthub.io/crds"])
+        assert (crd["kind"], f"pilotfish.dev/{crd['version']}") == (example["kind"], example["apiVersion"])
