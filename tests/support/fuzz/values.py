@@ -227,10 +227,11 @@ _HAND: dict[str, tuple[Value, ...]] = {
     "serving.predict.preprocessing.mean": _hand(valid=(["0.5"],), edge=([], ["-1e3"]), invalid=(["much"],)),
     "serving.predict.preprocessing.std": _hand(valid=(["0.5"],), edge=([],), invalid=(["much"],)),
     "serving.predict.preprocessing.resize": (
-        Value(Kind.VALID, [224, 224], {"serving.predict.input": "Image"}),
+        Value(Kind.VALID, [8, 8], {"serving.predict.input": "Image"}),
         *_hand(valid=(), edge=([],), invalid=([8], [8, 8, 8], [0, 1])),
     ),
-    "serving.predict.labels": _hand(valid=(["cat", "dog"],), edge=([],), invalid=("cat",)),
+    # The model that is played names ten classes and takes images of 8 by 8.
+    "serving.predict.labels": _hand(valid=([*"abcdefghij"],), edge=([],), invalid=("cat",)),
     "serving.autoscaling.metrics[].query": _hand(valid=("max(x)",), invalid=("",)),
     "rollout.steps[].hold": _hand(
         valid=("30s", "Forever", MISSING), edge=("0s", "168h"), invalid=("long", "forever", "169h")
