@@ -241,7 +241,7 @@ def test_explain_tells_unit_default_and_meaning(kubectl):
     said = " ".join(kubectl.run("explain", "mdep.spec.optimization.objective").split())
     assert "Latency (smallest median latency at the first batch size)" in said
     assert "Default: Latency." in said
-    assert "Not available in this version" in " ".join(kubectl.run("explain", "mdep.spec.serving.autoscaling").split())
+    assert "Not available in this version" in " ".join(kubectl.run("explain", "mdep.spec.serving.placement").split())
 
 
 def test_a_short_analysis_keeps_the_default_checks(objects):
