@@ -19,7 +19,7 @@ CANARY = {
     "strategy": "Canary",
     "steps": [{"weight": 50, "hold": "Forever"}],
     # What no pod has to be asked for: the played ones do not answer.
-    "analysis": {"checks": {"podRestarts": {"max": 0}}},
+    "analysis": {"interval": "5s", "window": "10s", "checks": {"podRestarts": {"max": 0}}},
 }
 
 

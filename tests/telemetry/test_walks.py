@@ -13,7 +13,7 @@ from support.fake_cluster import FakeCluster
 from support.walks import Walk
 
 FIRST = int(os.environ.get("PILOTFISH_SEED", "0"))
-WALKS = 2
+WALKS = 1
 LONG = 20
 TAKES_OVER = {"promoted", "rolled_back"}
 
