@@ -56,8 +56,8 @@ def check_plain_json(
 ) -> None:
     """A pod of the stable revision answers plain JSON with the right words, and says which revision and variant it is."""
     revision = ready["status"]["stableRevision"]["hash"]
-    pods = kubectl.list("pods", namespace=namespace, selector=f"pilotfish.dev/revision={revision}")
-    pod = next(p["metadata"]["name"] for p in pods if p["metadata"]["labels"]["pilotfish.dev/component"] == "triton")
+    selector = f"pilotfish.dev/component=triton,pilotfish.dev/revision={revision}"
+    pod = kubectl.list("pods", namespace=namespace, selector=selector)[0]["metadata"]["name"]
     with open_port(namespace=namespace, pod=pod, port=8000, kubeconfig=kubectl.kubeconfig, context=None) as port:
         answer = port.post("/v2/models/digits-predict/generate", {"image": images.reshape(-1).tolist()}).body
     assert answer["label"] == [WORDS[index] for index in np.argmax(np.reshape(logits, (len(images), -1)), axis=1)]
