@@ -123,6 +123,25 @@ class Flux:
         assert done.returncode in {0, 1}, done.stderr
         return done.stdout
 
+    def check_quiet(self, name: str, *, file: str, reason: str, syncs: int = 3) -> None:
+        """Several syncs end for that reason and write nothing, and Git and what is stored say the same."""
+        before, applied = self.live(name), len(self.changes(name))
+        for _ in range(syncs):
+            assert self.sync() == reason
+        after = self.live(name)
+        assert after["metadata"]["generation"] == before["metadata"]["generation"]
+        assert after["spec"] == before["spec"]
+        said = self.changes(name)[applied:]
+        assert set(said) == {"unchanged"}, said
+        assert len(said) >= syncs, said
+        assert self.differs(file) == ""
+
+    def live(self, name: str) -> Mapping[str, Any]:
+        """The ModelDeployment as stored."""
+        body = self.kubectl.get("modeldeployment", name, namespace=self.namespace)
+        assert body is not None, f"{name} is gone"
+        return body
+
     def story(self) -> str:
         """What a person would look at."""
         return json.dumps(self.kustomization().get("status"), indent=1) + self.log.read_text(encoding="utf-8")[-3000:]
@@ -208,6 +227,8 @@ def running_flux(kubectl: Kubectl, namespace: str, **spec: Any) -> Iterator[Flux
             process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
         try:
             yield flux
+            # It holds its Kustomization by a finalizer, and prunes.
+            kubectl.delete("kustomization", NAME, namespace=namespace)
         finally:
             process.terminate()
             process.wait(timeout=30)
