@@ -11,6 +11,7 @@ from chart_docs import CHART, read_values
 
 from pilotfish.cli.main import app
 from support.doc_blocks import ROOT, SHELLS, Command, blocks, commands, pages
+from support.helm import NAMESPACE, helm
 
 OTHERS = {
     "age-keygen",
@@ -184,6 +185,21 @@ def test_helm_sets_values_that_exist():
             if word.startswith("charts/") and not (ROOT / word).exists()
         ]
     assert not wrong
+
+
+def test_helm_takes_these_lines():
+    """By the real program: values against the schema, templates against the values."""
+    seen = 0
+    for command in of("helm"):
+        if "charts/pilotfish" not in command.words or command.words[1] not in ("install", "upgrade"):
+            continue
+        sets = [
+            part for pair in zip(command.words, command.words[1:], strict=False) if pair[0] == "--set" for part in pair
+        ]
+        done = helm("template", "pilotfish", str(CHART), "--namespace", NAMESPACE, "--kube-version", "1.36.0", *sets)
+        assert done.returncode == 0, f"{command.where}: {command.line}: {done.stderr}"
+        seen += 1
+    assert seen >= 5
 
 
 def is_users_own(path: str, name: str) -> bool:
