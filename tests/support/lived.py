@@ -118,7 +118,8 @@ def _bait(life: Lived) -> Iterator[None]:
 def make_wanted(life: Lived, version: str, **serving: Any) -> dict[str, Any]:
     """A spec that names the bait and a Secret wherever it can, and asks for every kind of child."""
     gateway = {"name": "public", "hostnames": ["a.example.org"], "grpc": {"hostnames": ["grpc.example.org"]}}
-    told = {"replicas": 2, "gpus": {"count": 1}, "gateway": gateway, **serving}
+    autoscaling = {"minReplicas": 2, "maxReplicas": 2}
+    told = {"replicas": 2, "autoscaling": autoscaling, "gpus": {"count": 1}, "gateway": gateway, **serving}
     return {
         "model": {
             "uri": f"http://{life.bait}/{version}/model.onnx",
@@ -190,8 +191,9 @@ async def _served(life: Lived, admin: KubeCluster) -> None:
         for version in ("v1", "v2", "v1"):
             await _ready(life, admin, make_wanted(life, version))
         # Nothing is left of what only this asked for.
-        await _ready(life, admin, make_wanted(life, "v1", gateway=None, minAvailable=0, access={"mode": "Open"}))
-        kinds = {"HTTPRoute", "GRPCRoute", "NetworkPolicy", "PodDisruptionBudget"}
+        bare = make_wanted(life, "v1", gateway=None, autoscaling=None, minAvailable=0, access={"mode": "Open"})
+        await _ready(life, admin, bare)
+        kinds = {"HTTPRoute", "GRPCRoute", "NetworkPolicy", "PodDisruptionBudget", "HorizontalPodAutoscaler"}
 
         async def are_gone() -> bool:
             mine = [b for b in await _children(admin, life.namespace) if name_of(b).startswith(SERVED)]
