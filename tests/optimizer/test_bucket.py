@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
+import numpy as np
 import pytest
 from azure.storage.blob import BlobServiceClient
 from gcp_storage_emulator.server import create_server
 from moto.server import ThreadedMotoServer
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from pilotfish.api.job_input import InstallInput, JobInput, RefreshInput, VerifyInput
@@ -112,8 +114,8 @@ class Place:
         shutil.copytree(self.made, self.pod.store / "artifacts" / self.made.name)
         return 0, Manifest.model_validate_json((self.made / "manifest.json").read_text()).result
 
-    def install(self, told, name="m"):
-        order = InstallInput(artifact=told.artifact.path, digest=told.artifact.digest, model=name, bucket=URI)
+    def install(self, told, name="m", **more):
+        order = InstallInput(artifact=told.artifact.path, digest=told.artifact.digest, model=name, bucket=URI, **more)
         self.pod.environment.setenv("PILOTFISH_INSTALL", order.to_json())
         return self.pod.command("install")
 
@@ -138,6 +140,25 @@ def test_made_once_and_found_in_every_namespace(place):
     assert code == 0, told.message
     assert (place.pod.models / "other" / "1" / "model.onnx").read_bytes()
     assert not (place.pod.models / "m").exists(), "the folder has the name of the model that is served"
+
+
+def test_what_drift_is_told_against_comes_out_of_the_bucket_as_well(place):
+    told, _ = place.job()
+    place.pod.config.mkdir(exist_ok=True)
+    (place.pod.config / "predict.pbtxt").write_text('name: "m-predict"')
+
+    code, said = place.install(told, golden=told.artifact.golden)
+
+    assert code == 0, said.message
+    second = place.pod.models / "m-predict"
+    assert (second / "config.pbtxt").read_text() == 'name: "m-predict"'
+    figures = np.load(second / "1" / "golden.npz")
+    inputs = load_file(place.made / "golden" / "inputs.safetensors")
+    np.testing.assert_allclose(figures["input x"], inputs["x"].mean(axis=1), rtol=1e-5)
+    assert len(figures["output y"]) == len(inputs["x"])
+
+    code, said = place.install(told, golden="sha256:" + "b" * 64)
+    assert (code, said.reason) == (10, Reason.ARTIFACT_DIGEST_MISMATCH)
 
 
 def test_the_record_says_where_it_lies(place):
