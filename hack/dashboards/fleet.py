@@ -6,6 +6,7 @@ from dashboards.panels import Board, Column, Query, Row, Unit, make_graph, make_
 from dashboards.queries import UNCANCELLED, fleet_rate, of_fleet
 
 ONE = "{{namespace}}/{{name}}"
+MOVING = "Optimizing|Starting|Verifying|Canarying|Baking"
 RED_FROM_ONE = {1.0: "red"}
 MODEL_URL = (
     "/d/pilotfish-model?var-datasource=${datasource}&var-namespace=${__data.fields.namespace}&var-name=${__value.raw}"
@@ -29,6 +30,7 @@ def make_fleet(alerts: Sequence[str]) -> Board:
 
 def _now(alerts: Sequence[str]) -> Row:
     aborted = of_fleet("pilotfish_phase", 'phase="Aborted"')
+    moving = of_fleet("pilotfish_phase", f'phase=~"{MOVING}"')
     firing = f'ALERTS{{alertstate="firing", alertname=~"{"|".join(alerts)}"}}'
     return Row(
         "Now",
@@ -51,7 +53,7 @@ def _now(alerts: Sequence[str]) -> Row:
             make_number(
                 "On their way",
                 "Rollouts under way.",
-                Query(f"count({of_fleet('pilotfish_rollout_started_timestamp_seconds')}) or vector(0)"),
+                Query(f"count({moving}) or vector(0)"),
             ),
             make_number(
                 "Aborted",

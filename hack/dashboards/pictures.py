@@ -1,7 +1,8 @@
 """Draw a dashboard from answers of a real Prometheus, as SVG: `python -m dashboards.pictures RECORD FOLDER`.
 
-RECORD is what tests/e2e/test_prometheus.py, or tests/dashboards/test_asked.py, writes with PILOTFISH_RECORD_DASHBOARDS: for each query the series since the
-server started. Not Grafana's own drawing, but its panels, places, titles and colours, and nobody's invented numbers.
+RECORD is what tests/e2e/test_prometheus.py, or tests/dashboards/test_asked.py, writes with
+PILOTFISH_RECORD_DASHBOARDS: for each query the series since the server started. Not Grafana's own drawing, but its
+panels, places, titles and colours, and nobody's invented numbers.
 Panels without any answer say so.
 """
 
@@ -19,6 +20,7 @@ from dashboards.scales import show
 CELL_X, CELL_Y, GAP = 60, 26, 8
 MARGIN, LEGEND = 26, 15
 COLOURS = ("#7eb26d", "#eab839", "#6ed0e0", "#ef843c", "#e24d42", "#1f78c1", "#ba43a9", "#705da0")
+MARKS = {"blue": "#5794f2", "green": "#73bf69", "orange": "#ff9830", "red": "#f2495c"}
 MOST_LINES, MOST_ROWS = 6, 6
 PAUSE = 8.0
 """Seconds without a value that are a gap."""
@@ -128,7 +130,7 @@ def _graph(found: Any, box: Box, unit: str, span: tuple[float, float], marks: An
         for at in times:
             place = x + (at - span[0]) * scale
             at_x = f'x1="{place:.1f}" x2="{place:.1f}"'
-            colour = mark["iconColor"]
+            colour = MARKS[mark["iconColor"]]
             yield f'<line {at_x} y1="{y}" y2="{y + height:.1f}" stroke="{colour}" stroke-dasharray="3 3"/>'
     for index, (legend, values) in enumerate(named):
         colour = COLOURS[index % len(COLOURS)]
