@@ -12,7 +12,7 @@ INTRO = """\
 # Commands
 
 Every command of `pilotfish`, which is `kubectl pilotfish` too. Made from the program by `hack/generate`; [The command
-line](../cli.md) says how they are used. Exit codes: 0 well, 1 something to correct, 2 used wrongly.
+line](../cli.md) says how they are used and what their exit codes mean.
 """
 
 
