@@ -252,6 +252,20 @@ def test_the_shell_completes_names_of_the_namespace_on_the_line(cluster):
     assert completed("get", "-n", "team", incomplete="d") == ["digits"]
 
 
+def test_the_shell_asks_the_cluster_of_the_environment(monkeypatch, tmp_path):
+    places = []
+
+    @asynccontextmanager
+    async def open_cluster(place):
+        places.append(place)
+        yield Cluster(), "team"
+
+    monkeypatch.setattr(session, "open_cluster", open_cluster)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    assert completed("get", incomplete="d") == []
+    assert [place.kubeconfig for place in places] == [tmp_path / "config"]
+
+
 def test_without_a_cluster_the_shell_is_left_in_peace(tmp_path):
     env = {**os.environ, "_PILOTFISH_COMPLETE": "complete_bash", "KUBECONFIG": str(tmp_path / "none")}
     line = {"COMP_WORDS": "pilotfish get d", "COMP_CWORD": "2"}

@@ -4,6 +4,7 @@ Never says a word and never takes long: whoever presses a key in a shell waits.
 """
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ async def _names(said: dict[str, Any]) -> list[str]:
     from pilotfish.api.base import API_VERSION, KIND  # noqa: PLC0415 - a shell waits for this
     from pilotfish.cli import session  # noqa: PLC0415
 
-    kubeconfig = said.get("kubeconfig")
+    # Whoever only completes is told what stands on the line, not what the environment says.
+    kubeconfig = said.get("kubeconfig") or os.environ.get("KUBECONFIG")
     place = session.Place(
         namespace=said.get("namespace"),
         kubeconfig=None if kubeconfig is None else Path(kubeconfig),
