@@ -37,27 +37,24 @@ MISSING = {
     "pilotfish_source_check_failed": "nothing has spec.model.refresh",
     "pilotfish_model_drift": "nobody samples requests here",
 }
-QUERY = 'sum(rate(nv_inference_request_success{pilotfish_dev_revision="${revision}"}[5s]))'
-ROLLOUT = {
-    "strategy": "Canary",
-    "steps": [{"weight": 50, "hold": "Forever"}],
-    "analysis": {
-        "interval": "5s",
-        "window": "10s",
-        "minRequests": 1,
-        "checks": {
-            "podRestarts": {"max": 0},
-            "prometheus": [{"name": "answers", "query": QUERY, "max": "1000", "mode": "Observe"}],
-        },
-    },
-}
+_OURS = 'pilotfish_dev_revision="${revision}"'
+FAILED = f"sum(rate(nv_inference_request_failure{{{_OURS}}}[5s]))"
+SHARE = f"{FAILED} / ({FAILED} + sum(rate(nv_inference_request_success{{{_OURS}}}[5s])))"
 
 
-def spec(version, **rollout):
+def make_rollout(most):
+    """A canary that ends when more requests fail than that, which Prometheus says; half of them do."""
+    check = {"name": "failed-share", "query": SHARE, "max": most}
+    analysis = {"interval": "5s", "window": "10s", "minRequests": 1, "checks": {"podRestarts": {"max": 0}}}
+    analysis["checks"]["prometheus"] = [check]
+    return {"strategy": "Canary", "steps": [{"weight": 50, "hold": "Forever"}], "analysis": analysis}
+
+
+def spec(version, *, most="0.9"):
     return {
         "model": {"uri": f"s3://models/{version}/"},
         "serving": {"replicas": 1},
-        "rollout": {**ROLLOUT, **rollout},
+        "rollout": make_rollout(most),
     }
 
 
@@ -124,6 +121,9 @@ class World:
     async def apply(self, name, version, **rollout):
         await self.cluster.apply(make_object(name, self.namespace, spec(version, **rollout)))
 
+    async def status(self, name):
+        return (await self.cluster.get(ref_of(make_object(name, self.namespace))))["status"]
+
     async def until_answer(self, query):
         async def probe():
             return self.prometheus.history(query)
@@ -140,7 +140,7 @@ class World:
 
     async def name_servers(self):
         """As pods of the stable revision and of the canary would be found."""
-        status = (await self.cluster.get(ref_of(make_object("digits", self.namespace))))["status"]
+        status = await self.status("digits")
         _, monitor = pod_monitors()
         pods = []
         for server, role in zip(self.servers, ("stableRevision", "candidateRevision"), strict=True):
@@ -152,7 +152,7 @@ class World:
 
 
 @pytest.mark.timeout(240)
-async def test_every_query_has_an_answer(world):
+async def test_every_query_has_an_answer_and_one_decides_over_a_canary(world):
     await world.until_answer("pilotfish_optimization_failures_total == 0")
     await world.apply("unsafe", "unsafe")
     await world.apply("digits", "v1")
@@ -161,9 +161,10 @@ async def test_every_query_has_an_answer(world):
     await world.until_phase("digits", "Canarying")
     await world.until_phase("unsafe", "Stalled")
     await world.name_servers()
-    await world.until_answer('pilotfish_analysis_value{check="answers"}')
-    await world.apply("digits", "v2", action={"id": "1", "verb": "abort"})
+    await world.until_answer('pilotfish_analysis_verdict{check="failed-share", verdict="Pass"}')
+    await world.apply("digits", "v2", most="0.1")
     await world.until_phase("digits", "Aborted")
+    assert (await world.status("digits"))["rollout"]["aborted"]["reason"] == "AnalysisFailed"
     variables = {"namespace": world.namespace, "name": "digits", "job": f"{NAMESPACE}/pilotfish"}
     missed = ["not asked yet"]
 
