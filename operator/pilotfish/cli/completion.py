@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-SECONDS = 3.0
+SECONDS = 5.0
 
 
 def complete_names(context: typer.Context, incomplete: str) -> list[str]:
