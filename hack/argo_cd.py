@@ -1,15 +1,15 @@
-"""Write integrations/argo-cd/actions.yaml: Argo CD wants discovery and all actions in one text. `hack/argo_cd.py`.
+"""Write integrations/argo-cd/actions.yaml: Argo CD wants discovery and all actions in one text.
 
 The Lua files are the source; they lie as Argo CD's own repository keeps them.
 """
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import yaml
+from generated import ROOT, write_or_check
 
-FOLDER = Path(__file__).resolve().parent.parent / "integrations" / "argo-cd"
+FOLDER = ROOT / "integrations" / "argo-cd"
 ACTIONS = FOLDER / "actions.yaml"
 HEAD = "# Made from actions/ by hack/argo_cd.py; edit the Lua files.\n"
 
@@ -39,9 +39,8 @@ def make_actions() -> str:
 
 
 def main() -> int:
-    """Write the file."""
-    ACTIONS.write_text(make_actions(), encoding="utf-8")
-    return 0
+    """Write or check the file; 1 when the check finds a difference."""
+    return write_or_check({ACTIONS: make_actions()}, source="integrations/argo-cd/actions")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ A comment above a key is its description; README and schema take it from there, 
 default, and every mapping of known keys is closed. With --check nothing is written: 1 when something is out of date.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from generated import ROOT, write_or_check
 
-ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "charts" / "pilotfish"
 BEGIN, END = "<!-- values: made by hack/chart_docs.py from values.yaml -->\n", "<!-- /values -->\n"
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
@@ -128,16 +127,7 @@ def generated() -> dict[Path, str]:
 
 def main() -> int:
     """Write or check the files; 1 when the check finds a difference."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing, fail when a file differs")
-    check = parser.parse_args().check
-    stale = {file: text for file, text in generated().items() if file.read_text(encoding="utf-8") != text}
-    for file, text in stale.items():
-        if check:
-            print(f"{file.relative_to(ROOT)} differs from values.yaml: run hack/generate", file=sys.stderr)
-        else:
-            file.write_text(text, encoding="utf-8")
-    return 1 if check and stale else 0
+    return write_or_check(generated(), source="values.yaml")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Write docs/metrics.md from the operator's registry, or with --check say whether it is up to date."""
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
+from generated import ROOT, write_or_check
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -14,7 +13,6 @@ from pilotfish.telemetry import outcomes
 from pilotfish.telemetry.gauges import GAUGES
 from pilotfish.telemetry.metrics import REGISTRY
 
-ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "metrics.md"
 MOST_VALUES = 6
 HEAD = ("| metric | type | labels | what it says |", "|---|---|---|---|")
@@ -129,16 +127,7 @@ def _table(title: str, rows: list[str]) -> str:
 
 def main() -> int:
     """Write or check the file; 1 when the check finds a difference."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing, fail when the file differs")
-    text = page()
-    if not parser.parse_args().check:
-        FILE.write_text(text, encoding="utf-8")
-        return 0
-    if FILE.exists() and FILE.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{FILE.relative_to(ROOT)} differs from operator/pilotfish/telemetry: run hack/generate", file=sys.stderr)
-    return 1
+    return write_or_check({FILE: page()}, source="operator/pilotfish/telemetry")
 
 
 if __name__ == "__main__":

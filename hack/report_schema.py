@@ -1,13 +1,12 @@
 """Write the JSON schema of report.json from the contract, or with --check say whether it is up to date."""
 
-import argparse
 import json
 import sys
-from pathlib import Path
+
+from generated import ROOT, write_or_check
 
 from pilotfish.api.report_schema import make_report_schema
 
-ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "report.schema.json"
 
 
@@ -18,16 +17,7 @@ def schema_text() -> str:
 
 def main() -> int:
     """Write or check the file; 1 when the check finds a difference."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing, fail when the file differs")
-    text = schema_text()
-    if not parser.parse_args().check:
-        FILE.write_text(text, encoding="utf-8")
-        return 0
-    if FILE.exists() and FILE.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{FILE.relative_to(ROOT)} differs from operator/pilotfish/api: run hack/generate", file=sys.stderr)
-    return 1
+    return write_or_check({FILE: schema_text()}, source="operator/pilotfish/api")
 
 
 if __name__ == "__main__":
