@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTEST := pytest -q
 PARALLEL := $(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: help setup generate lint unit apiserver triton e2e images cluster test soak coverage mutation demo bench bench-optimizer bench-operator bench-accuracy sbom down clean
+.PHONY: help setup generate docs lint unit apiserver triton e2e images cluster test soak coverage mutation demo bench bench-optimizer bench-operator bench-accuracy sbom down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -15,6 +15,9 @@ setup: ## the Python environment in .venv, from the lock file
 
 generate: setup ## write what is generated: crds/, the chart's copy, lock files stay as they are
 	@hack/generate
+
+docs: setup ## the documentation's site in build/site
+	@mkdocs build --strict
 
 lint: setup ## style, types, layers, generated files
 	@hack/lint
@@ -35,7 +38,7 @@ cluster: setup ## bring up the local cluster
 	@hack/cluster/cluster up
 
 e2e: setup images ## tests on real nodes: everything together
-	@$(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder -m "e2e and not soak and not alone"
+	@$(PYTEST) --numprocesses=3 --dist=loadfile --no-loadscope-reorder -m "e2e and not soak and not alone"
 	@$(PYTEST) -m "alone and not soak" tests/e2e
 
 test: ## the whole suite; what CI runs
