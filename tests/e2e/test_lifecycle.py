@@ -34,15 +34,29 @@ def digits(kubectl: Kubectl, namespace: str, tmp_path_factory: pytest.TempPathFa
     return packed
 
 
-def predict(kubectl: Kubectl, name: str, *, namespace: str, values: list[Any]) -> dict[str, Any]:
-    """What `pilotfish predict` prints for machines."""
-    command = [str(Path(sys.executable).with_name("pilotfish")), "predict", name, "--input", "-", "-o", "json"]
+def pilotfish(kubectl: Kubectl, *arguments: str, values: list[Any] | None = None) -> dict[str, Any]:
+    """What a command prints for machines."""
+    command = [str(Path(sys.executable).with_name("pilotfish")), *arguments, "-o", "json"]
     done = subprocess.run(
-        [*command, "-n", namespace, "--kubeconfig", str(kubectl.kubeconfig)],
+        [*command, "--kubeconfig", str(kubectl.kubeconfig)],
         input=json.dumps(values), capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr or done.stdout
     return json.loads(done.stdout)
+
+
+def check_commands(kubectl: Kubectl, namespace: str) -> None:
+    """Load through real port-forwards, several at once; and nothing ails the cluster."""
+    load = pilotfish(
+        *(kubectl, "bench", "digits", "-n", namespace, "--engine", "builtin"),
+        *("--concurrency", "1,3", "--max-requests", "30", "--duration", "60s", "--batch-size", "2"),
+    )
+    assert [(level["requests"], level["errors"]) for level in load["levels"]] == [(30, 0), (30, 0)], load
+    found = pilotfish(kubectl, "doctor", "--namespace", namespace)
+    said = {one["check"]: one["message"] for one in found["checks"]}
+    assert said.keys() >= {"crd", "operator", "lease", "storage", "gpus", "models"}
+    assert f"1 of 1 ModelDeployment(s) in namespace {namespace} Ready" in said["models"]
+    assert " renewed " in said["lease"]
 
 
 def answered(uri: str) -> dict[str, Any]:
@@ -82,12 +96,13 @@ def test_served_updated_under_load_taken_back_and_deleted(
     pods = kubectl.list("pods", namespace=namespace, selector="pilotfish.dev/component=triton")
     assert [pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for pod in pods] == ["1"]
 
-    told = predict(kubectl, "digits", namespace=namespace, values=images.tolist())
+    told = pilotfish(kubectl, "predict", "digits", "--input", "-", "-n", namespace, values=images.tolist())
     np.testing.assert_allclose(
         np.reshape(told["outputs"][0]["data"], (2, -1)), answers["v1"]["logits"], rtol=1e-3, atol=1e-4
     )
     assert told["revision"] == first["status"]["stableRevision"]["hash"]
     check_plain_json(kubectl, first, images, answers["v1"]["logits"], namespace=namespace)
+    check_commands(kubectl, namespace)
 
     client = ClientPod(kubectl=kubectl, namespace=namespace, name="client")
     client.start(service="digits", cases=pack_cases({"image": images}, answers))
