@@ -7,7 +7,7 @@ from pilotfish.core.objects import ObjectRef, ref_of
 from pilotfish.ports import Conflict, NotFound
 from pilotfish.resources.meta import Owner
 from pilotfish.resources.report_pod import CONTAINER, ReportIntent, make_report_pod
-from support.kube import fresh_namespace, kube_cluster
+from support.kube import fresh_namespace, kube_cluster, make_object
 
 pytestmark = pytest.mark.apiserver
 
@@ -31,25 +31,28 @@ def _has_account(kubectl, namespace):
     return "default" in kubectl.run("get", "serviceaccounts", "-n", namespace, "-o", "name")
 
 
-def make_pod(namespace, *, suffix="a1b2c3"):
-    owner = Owner(name="digits", namespace=namespace, uid="00000000-0000-0000-0000-000000000001")
-    return make_report_pod(owner, ReportIntent(path="artifacts/k/report.json", template=TEMPLATE, suffix=suffix))
+async def make_pod(cluster, namespace):
+    """The pod of an owner that exists: the garbage collector takes any other."""
+    stored = await cluster.create(make_object("digits", namespace), manager="somebody")
+    owner = Owner(name="digits", namespace=namespace, uid=stored["metadata"]["uid"])
+    return make_report_pod(owner, ReportIntent(path="artifacts/k/report.json", template=TEMPLATE, suffix="a1b2c3"))
 
 
 async def test_it_is_taken_under_the_strictest_pod_security_and_deleted(api_server, namespace):
     async with kube_cluster(api_server) as cluster:
-        stored = await cluster.create(make_pod(namespace), manager="pilotfish-cli")
+        pod = await make_pod(cluster, namespace)
+        stored = await cluster.create(pod, manager="pilotfish-cli")
         assert stored["spec"]["nodeSelector"] == {"disk": "fast"}
         assert stored["spec"]["imagePullSecrets"] == [{"name": "pull"}]
         with pytest.raises(Conflict):
-            await cluster.create(make_pod(namespace), manager="pilotfish-cli")
+            await cluster.create(pod, manager="pilotfish-cli")
         await cluster.delete(ref_of(stored))
         assert await cluster.get(ref_of(stored)) is None
 
 
 async def test_a_log_is_bytes_and_the_log_of_no_pod_is_not_found(api_server, namespace):
     async with kube_cluster(api_server) as cluster:
-        stored = await cluster.create(make_pod(namespace), manager="pilotfish-cli")
+        stored = await cluster.create(await make_pod(cluster, namespace), manager="pilotfish-cli")
         assert await cluster.log(ref_of(stored), container=CONTAINER, limit=100) == b""
         missing = ObjectRef(api_version="v1", kind="Pod", namespace=namespace, name="missing")
         with pytest.raises(NotFound, match="missing"):

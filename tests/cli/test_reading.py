@@ -306,6 +306,7 @@ def in_terminal(*arguments, columns, until=None, **env):
     """Everything that a terminal of that width is sent; with `until`, up to there, then Ctrl-C. And the exit code."""
     process, terminal = pty.fork()
     if process == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests in the background may have it ignored
         told = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm-256color", **env}
         told["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         os.execve(sys.executable, [sys.executable, "-c", PLAYED, *arguments], told)

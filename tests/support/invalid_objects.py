@@ -663,6 +663,11 @@ NOT_AVAILABLE = (
         f"Prometheus {_GONE}; use one of CPU, QueueTime, GPUUtilization",
         _scaled("Prometheus", "5", query="max(x)"),
     ),
+    Invalid(
+        "a query to scale by, not built yet",
+        f"spec.serving.autoscaling.metrics.query {_GONE}; remove it",
+        _scaled("CPU", "50", query="max(x)"),
+    ),
     _refused("serving.placement", {"profile": "a100"}),
     _refused("rollout.verification.tolerance.metric", "Accuracy"),
     _refused("rollout.verification.tolerance.maxMetricDrop", "0.01"),

@@ -59,14 +59,11 @@ BUGS = (
     Bug(
         name="an event is sent before the status is stored",
         file="controller/reconcile.py",
-        before="        if plan.status is not None:\n"
-        "            self._cache.learned(await self._cluster.write_status(plan.status))\n"
+        before='        before = after = reading.body.get("status") or {}\n',
+        after='        before = after = reading.body.get("status") or {}\n'
         "        for event in plan.events:\n"
-        "            await self._cluster.emit(event)",
-        after="        for event in plan.events:\n"
         "            await self._cluster.emit(event)\n"
-        "        if plan.status is not None:\n"
-        "            self._cache.learned(await self._cluster.write_status(plan.status))",
+        '        plan = __import__("dataclasses").replace(plan, events=())\n',
     ),
     Bug(
         name="a failure is forgotten",

@@ -206,7 +206,7 @@ class AutoscalingMetric(ApiModel):
     """A figure to scale by; all but CPU need an adapter that serves it to Kubernetes."""
     target: Fraction
     """Pods are added above this mean per pod. Example: `"70"`."""
-    query: str | None = Field(default=None, min_length=1, max_length=4096)
+    query: str | None = Field(default=None, min_length=1, max_length=4096, json_schema_extra=marked(unavailable=True))
     """PromQL that returns one number per pod, for Prometheus. Example: `sum(rate(nv_inference_count[1m]))`."""
 
 

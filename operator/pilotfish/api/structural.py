@@ -4,6 +4,7 @@ First `make_tree` makes one tree without references and null branches, markers s
 then `make_structural` turns the tree into plain OpenAPI v3 with x-kubernetes extensions.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from pilotfish.api.markers import MARKERS, MEANINGS, ListType, Marker, Rule, Rul
 Node = dict[str, Any]
 
 NOT_AVAILABLE = "is not available in this version"
+_ITEM = re.compile(r"\[\d*\]")
+"""The schema's sentence is one for all items of a list."""
 _KEPT = ("format", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
 
 
@@ -111,7 +114,7 @@ def available_values(node: Mapping[str, Any]) -> tuple[str, ...]:
 
 def not_available(path: str) -> str:
     """The sentence for a field that this version refuses."""
-    return f"{path} {NOT_AVAILABLE}; remove it"
+    return f"{_ITEM.sub('', path)} {NOT_AVAILABLE}; remove it"
 
 
 def value_not_available(node: Mapping[str, Any]) -> str:
@@ -123,7 +126,7 @@ def value_not_available(node: Mapping[str, Any]) -> str:
 def _availability_rules(node: Mapping[str, Any], path: str) -> Iterator[Rule]:
     if is_unavailable(node):
         # A rule on a field is looked at only where the field is set.
-        yield Rule(cel="false", message=not_available(path.replace("[]", "")), holds=None, reason=RuleReason.FORBIDDEN)
+        yield Rule(cel="false", message=not_available(path), holds=None, reason=RuleReason.FORBIDDEN)
     if values := unavailable_values(node):
         listed = ", ".join(quoted(value) for value in values)
         yield Rule(cel=f"!(self in [{listed}])", message=value_not_available(node), holds=None)

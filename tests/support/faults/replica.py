@@ -25,7 +25,7 @@ from pilotfish.adapters.connection import connect
 from pilotfish.controller import loop, main
 from pilotfish.core.health.samples import Sample, ShadowCounters
 from pilotfish.settings import OperatorSettings
-from pilotfish.telemetry import logs, metrics
+from pilotfish.telemetry import logs
 
 PATIENCE = 10
 """Waits for answers are so many times as long: clocks may run that fast and a request still has its time."""
@@ -240,8 +240,6 @@ def operators_in_threads() -> Iterator[None]:
         replaced.enter_context(
             patch.multiple(main, ServerClock=_Clock, TritonMetrics=_Counters, end_process_at=lambda _moment: None)
         )
-        # Several operators of one process give the same gauges to one registry.
-        replaced.enter_context(patch.object(metrics.ObjectStates, "describe", lambda _self: [], create=True))
         replaced.enter_context(patch.object(loop, "PASS_LIMIT", loop.PASS_LIMIT * PATIENCE))
         patient = patch.multiple(
             kube,

@@ -147,6 +147,10 @@ BASES: dict[str, dict[str, Any]] = {
             "access": {"mode": "Internal", "fromNamespaces": ["shop"], "tls": {"secretName": "tls", "clientCA": "ca"}},
         },
     },
+    "scaled": {
+        "model": {"uri": "s3://models/digits/v1/"},
+        "serving": {"autoscaling": {"maxReplicas": 3, "metrics": [{"type": "CPU", "target": "70"}]}},
+    },
     "refreshed": {"model": {"uri": "s3://models/digits/v1/", "refresh": {"interval": "1h"}}},
 }
 
