@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import boto3
 import kubernetes_validate
 import pytest
-from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
 from pilotfish.api.report import Report
@@ -19,6 +18,7 @@ from pilotfish.core.objects import label_of, name_of, ref_of
 from pilotfish.names import NAME_LABEL, pod_selector
 from pilotfish.ports import ClusterError, Forbidden
 from support.reports import candidate, make_report, make_wire
+from support.s3_server import s3_server
 from support.specs import make_wanted
 from support.world import World
 
@@ -163,16 +163,13 @@ def played(world, monkeypatch):
 @pytest.fixture
 def bucket(monkeypatch):
     """A client of an S3 server, whose keys are in the environment."""
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1"}
-    for name, value in (keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    client.create_bucket(Bucket="artifacts")
-    yield client
-    moto.stop()
+    with s3_server() as url:
+        keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1"}
+        for name, value in (keys | {"AWS_ENDPOINT_URL": url}).items():
+            monkeypatch.setenv(name, value)
+        client = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
+        client.create_bucket(Bucket="artifacts")
+        yield client
 
 
 class TestCluster:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from azure.storage.blob import BlobServiceClient
 from gcp_storage_emulator.server import create_server
-from moto.server import ThreadedMotoServer
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
@@ -28,6 +27,7 @@ from pilotfish.optimizer.store.references import GRACE, Owner, Reference, Refere
 from pilotfish.optimizer.store.shelf import open_shelf, told
 from support.azure import running_azurite
 from support.onnx_models import save_mlp
+from support.s3_server import s3_server
 from support.triton import free_port
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -37,11 +37,8 @@ URI = "s3://artifacts/team"
 
 @pytest.fixture(scope="module")
 def server():
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture

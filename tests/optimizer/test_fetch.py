@@ -6,7 +6,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.optimizer.digest import folder_digest, hash_folder
@@ -15,6 +14,7 @@ from pilotfish.optimizer.fetch import Limits, fetch
 from pilotfish.optimizer.open_remote import Places, open_remote
 from pilotfish.optimizer.progress import FETCH_STAGES, Progress
 from pilotfish.optimizer.remotes import HttpRemote
+from support.s3_server import s3_server
 
 BODY = bytes(range(256)) * 8192  # 2 MiB
 DIGEST = "sha256:" + hashlib.sha256(BODY).hexdigest()
@@ -238,23 +238,19 @@ def test_too_many_files(tmp_path):
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory):
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    keys = tmp_path_factory.mktemp("keys")
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "word", "AWS_ENDPOINT_URL": url, "AWS_REGION": "us-east-1",
-    }.items():  # fmt: skip
-        (keys / name).write_text(value)
-    client = boto3.client(
-        "s3", endpoint_url=url, aws_access_key_id="id", aws_secret_access_key="word", region_name="us-east-1"
-    )
-    client.create_bucket(Bucket="models")
-    client.put_object(Bucket="models", Key="v1/config.json", Body=b"{}")
-    client.put_object(Bucket="models", Key="v1/deep/weights.bin", Body=BODY)
-    yield Places(credentials=keys)
-    server.stop()
+    with s3_server() as url:
+        keys = tmp_path_factory.mktemp("keys")
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "word", "AWS_ENDPOINT_URL": url, "AWS_REGION": "us-east-1",
+        }.items():  # fmt: skip
+            (keys / name).write_text(value)
+        client = boto3.client(
+            "s3", endpoint_url=url, aws_access_key_id="id", aws_secret_access_key="word", region_name="us-east-1"
+        )
+        client.create_bucket(Bucket="models")
+        client.put_object(Bucket="models", Key="v1/config.json", Body=b"{}")
+        client.put_object(Bucket="models", Key="v1/deep/weights.bin", Body=BODY)
+        yield Places(credentials=keys)
 
 
 def test_a_folder_and_a_file_from_s3(s3, tmp_path):

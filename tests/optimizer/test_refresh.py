@@ -6,7 +6,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.api.report import Outcome
@@ -14,6 +13,7 @@ from pilotfish.optimizer.fetch import Limits
 from pilotfish.optimizer.filesystems import FsspecRemote
 from pilotfish.optimizer.looks import fingerprint_of, read_known
 from pilotfish.optimizer.remotes import Listing, RemoteFile
+from support.s3_server import s3_server
 
 OLD, NEW = b"old " * 300_000, b"new " * 300_000
 
@@ -177,24 +177,20 @@ def test_without_its_input_it_says_so(pod, monkeypatch):
 
 @pytest.fixture
 def bucket(pod):
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    url = f"http://{host}:{port}"
-    keys = {
-        "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "word", "AWS_ENDPOINT_URL": url, "AWS_REGION": "us-east-1",
-    }  # fmt: skip
-    (pod.run / "credentials").mkdir()
-    for name, value in keys.items():
-        (pod.run / "credentials" / name).write_text(value)
-    client = boto3.client(
-        "s3", endpoint_url=url, aws_access_key_id="id", aws_secret_access_key="word", region_name="us-east-1"
-    )
-    client.create_bucket(Bucket="models")
-    client.put_object(Bucket="models", Key="v1/config.json", Body=b"{}")
-    client.put_object(Bucket="models", Key="v1/deep/weights.bin", Body=OLD)
-    yield client
-    moto.stop()
+    with s3_server() as url:
+        keys = {
+            "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "word", "AWS_ENDPOINT_URL": url, "AWS_REGION": "us-east-1",
+        }  # fmt: skip
+        (pod.run / "credentials").mkdir()
+        for name, value in keys.items():
+            (pod.run / "credentials" / name).write_text(value)
+        client = boto3.client(
+            "s3", endpoint_url=url, aws_access_key_id="id", aws_secret_access_key="word", region_name="us-east-1"
+        )
+        client.create_bucket(Bucket="models")
+        client.put_object(Bucket="models", Key="v1/config.json", Body=b"{}")
+        client.put_object(Bucket="models", Key="v1/deep/weights.bin", Body=OLD)
+        yield client
 
 
 def _reads(monkeypatch):

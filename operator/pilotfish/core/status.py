@@ -148,10 +148,12 @@ def _optimization(view: View, newest: RevisionRecord | None) -> OptimizationStat
 
 
 def _findings(view: View, newest: RevisionRecord | None) -> OptimizationStatus | None:
-    """Of the wanted revision; a failed one's findings stay as they were stored when it failed."""
+    """Of the wanted revision; a failed one's findings stay as they were stored when it failed, else of what serves."""
     if view.record is None and view.progress.stage is Stage.FAILED:
-        summary = view.progress.summary
-        return view.scope.status.optimization if summary is None else _figures(summary, report=None)
+        if view.progress.summary is not None:
+            return _figures(view.progress.summary, report=None)
+        if view.scope.status.optimization is not None:
+            return view.scope.status.optimization
     if newest is None or newest.summary is None:
         return None
     scope = view.scope
