@@ -221,6 +221,16 @@ def test_a_second_up_finds_it_healthy(cluster):
     assert cluster.node()["status"]["allocatable"]["nvidia.com/gpu"] == "3"
 
 
+def traces_left(layout, current, spaces):
+    """What is there when all that was killed has had time to end."""
+    deadline = time.monotonic() + 10
+    while left := {kind: found for kind, found in machine.traces(layout, current, spaces).items() if found}:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return left
+
+
 def test_killed_without_down_it_comes_back_and_leaves_nothing(cluster, before):
     layout = layout_of(NAME)
     for process in record.read(layout).processes:
@@ -239,7 +249,7 @@ def test_killed_without_down_it_comes_back_and_leaves_nothing(cluster, before):
     assert [kind for kind, found in while_up.items() if not found] == ["mounts"], "mounts stay inside the node"
     assert len(while_up["members of its namespaces"]) > len(current.processes)
     run_cluster("down", "--name", NAME)
-    assert {kind: found for kind, found in machine.traces(layout, current, spaces).items() if found} == {}
+    assert traces_left(layout, current, spaces) == {}
     after = machine.shared_settings()
     # Somebody else's node that came or went meanwhile has changed these by right.
     assert after == before or after["nodes"] != before["nodes"]
