@@ -8,13 +8,12 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 import pytest
-import pytest_asyncio
 
 from pilotfish import names
 from pilotfish.core.objects import condition_is_true, condition_of, ref_of
-from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
+from support.kube import make_object
 from support.kubelet import playing_kubelet
-from support.operator_process import install_rights, running_operator
+from support.operator_process import running_operator
 from support.polling import until
 
 # The HPA controller looks every 15 seconds.
@@ -44,30 +43,6 @@ POD_METRICS = {
         ],
     },
 }
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server):
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
-
-
-@pytest.fixture(scope="module")
-def account(kubectl, tmp_path_factory):
-    return install_rights(kubectl, tmp_path_factory.mktemp("account"))
-
-
-@pytest.fixture
-def namespace(kubectl):
-    with fresh_namespace(kubectl) as name:
-        yield name
-
-
-@pytest_asyncio.fixture
-async def cluster(api_server):
-    async with kube_cluster(api_server) as cluster:
-        yield cluster
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import random
 from datetime import UTC, datetime
 
 import pytest
-import pytest_asyncio
 from testbed.kubectl import KubectlError
 from typer.testing import CliRunner
 
@@ -15,7 +14,7 @@ from pilotfish.core.objects import condition_of, ref_of
 from pilotfish.names import MANAGED_BY, REVISION_LABEL
 from pilotfish.ports import ObjectRef
 from support.builders import make_result, make_verification
-from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
+from support.kube import fresh_namespace, make_object
 from support.kubelet import playing_kubelet
 from support.operator_process import NAMESPACE, install_rights, running_operator
 from support.polling import until
@@ -33,30 +32,6 @@ KINDS = (
     ("networking.k8s.io/v1", "NetworkPolicy"),
 )
 NEXT = {"model": {"uri": "s3://models/digits/v2/"}}
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server):
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
-
-
-@pytest.fixture(scope="module")
-def account(kubectl, tmp_path_factory):
-    return install_rights(kubectl, tmp_path_factory.mktemp("account"))
-
-
-@pytest.fixture
-def namespace(kubectl):
-    with fresh_namespace(kubectl) as name:
-        yield name
-
-
-@pytest_asyncio.fixture
-async def cluster(api_server):
-    async with kube_cluster(api_server) as cluster:
-        yield cluster
 
 
 async def children(cluster, namespace):

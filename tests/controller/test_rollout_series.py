@@ -1,14 +1,13 @@
 """What Prometheus would see of whole rollouts: the operator's own process, a real API server, played pods."""
 
 import pytest
-import pytest_asyncio
 
 from pilotfish.api.report import TerminationMessage
 from pilotfish.core.objects import ref_of
 from support.builders import make_result, make_verification
-from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
+from support.kube import make_object
 from support.kubelet import playing_kubelet
-from support.operator_process import install_rights, running_operator
+from support.operator_process import running_operator
 from support.polling import until
 from support.rules import metric_names, rendered_rules
 from support.scrape import read_scrape
@@ -21,30 +20,6 @@ CANARY = {
     # What no pod has to be asked for: the played ones do not answer.
     "analysis": {"interval": "5s", "window": "10s", "checks": {"podRestarts": {"max": 0}}},
 }
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server):
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
-
-
-@pytest.fixture(scope="module")
-def account(kubectl, tmp_path_factory):
-    return install_rights(kubectl, tmp_path_factory.mktemp("account"))
-
-
-@pytest.fixture
-def namespace(kubectl):
-    with fresh_namespace(kubectl) as name:
-        yield name
-
-
-@pytest_asyncio.fixture
-async def cluster(api_server):
-    async with kube_cluster(api_server) as cluster:
-        yield cluster
 
 
 class World:
