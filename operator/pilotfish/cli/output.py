@@ -17,6 +17,13 @@ class Output(StrEnum):
     YAML = "yaml"
 
 
+class TextOutput(StrEnum):
+    """How something is printed that is no list and no document of the cluster."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 How = Annotated[Output, typer.Option("--output", "-o", help="How to print it.")]
 
 

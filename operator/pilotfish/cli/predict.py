@@ -3,13 +3,13 @@
 import json
 import sys
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from pilotfish.cli.output import TextOutput
 from pilotfish.cli.port_forward import NoAnswer, open_port
 from pilotfish.cli.session import Place, Session, run
 from pilotfish.cli.tensors import BadInput, Tensor, make_example, make_request, read_answer
@@ -22,13 +22,6 @@ from pilotfish.resources.revision import RevisionRecord
 HTTP_PORT = 8000
 SHOWN = 8
 """Values of an answer that are printed where it is not a list of scores."""
-
-
-class Output(StrEnum):
-    """How the answer is printed."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +46,7 @@ def predict(
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="A file with the name of each class, one a line.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many of the highest scores are printed.")] = 3,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How to print the answer.")] = Output.TEXT,
+    output: Annotated[TextOutput, typer.Option("--output", "-o", help="How to print the answer.")] = TextOutput.TEXT,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -83,7 +76,7 @@ def predict(
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     milliseconds = reply.seconds * 1e3
-    if output is Output.JSON:
+    if output is TextOutput.JSON:
         typer.echo(json.dumps(_as_wire(asked, answers, milliseconds)))
         return
     for answer in answers:

@@ -7,9 +7,9 @@ import typer
 from rich.console import Console
 
 from pilotfish.api.report import Manifest
+from pilotfish.cli.output import TextOutput
 from pilotfish.cli.provenance import Artifact, Chain, Optimizer, ServingPod, Source, make_chains, with_manifest
 from pilotfish.cli.render import draw
-from pilotfish.cli.report import Output
 from pilotfish.cli.report_source import PodReader, Unreadable, known_of, read_manifest, store_of
 from pilotfish.cli.session import Place, Session, run
 from pilotfish.cli.terminal import Context, Kubeconfig, Name, Namespace, fail, out
@@ -29,7 +29,7 @@ def provenance(
     manifest: Annotated[
         bool, typer.Option("--manifest", help="Read the artifact's manifest too; a pod that you may make does it.")
     ] = False,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.TEXT,
+    output: Annotated[TextOutput, typer.Option("--output", "-o", help="How to print it.")] = TextOutput.TEXT,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -40,7 +40,7 @@ def provenance(
     """
     place = Place(namespace=namespace, kubeconfig=kubeconfig, context=context)
     observed, chains = run(place, name, lambda session: _ask(session, revision=revision, manifest=manifest))
-    if output is Output.JSON:
+    if output is TextOutput.JSON:
         whole = {"name": observed.name, "namespace": observed.namespace, "uid": observed.uid}
         typer.echo(json.dumps({**whole, "revisions": [chain.to_wire() for chain in chains]}, indent=2))
     else:

@@ -3,7 +3,6 @@
 import json
 import tempfile
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -12,6 +11,7 @@ from rich.console import Console, RenderableType
 
 from pilotfish.api.report import Report
 from pilotfish.cli.completion import complete_names
+from pilotfish.cli.output import TextOutput
 from pilotfish.cli.report_source import Known, PodReader, Unreadable, known_of, plain_wire, read_file, read_store
 from pilotfish.cli.report_view import show_report, show_summary
 from pilotfish.cli.session import Place, Session, run
@@ -19,13 +19,6 @@ from pilotfish.cli.terminal import Context, Kubeconfig, Namespace, err, fail, ou
 from pilotfish.ports import ClusterError
 
 WIDE = 200
-
-
-class Output(StrEnum):
-    """How a report is printed."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 def report(
@@ -41,7 +34,7 @@ def report(
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write it as one page into this file.")] = None,
     browse: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.TEXT,
+    output: Annotated[TextOutput, typer.Option("--output", "-o", help="How to print it.")] = TextOutput.TEXT,
     summary: Annotated[bool, typer.Option("--summary", help="Only what status holds; makes no pod.")] = False,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
@@ -89,16 +82,16 @@ async def _ask(
         return known, Unreadable(f"the pod that reads the report: {error}")
 
 
-def _show(found: Report, *, html: Path | None, browse: bool, output: Output) -> None:
+def _show(found: Report, *, html: Path | None, browse: bool, output: TextOutput) -> None:
     if html is not None or browse:
         target = html or Path(tempfile.mkdtemp(prefix="pilotfish-")) / "report.html"
         _write_page(found, target)
         err.print(f"written: {target}", markup=False)
         if browse:
             typer.launch(str(target))
-        if output is Output.TEXT:
+        if output is TextOutput.TEXT:
             return
-    if output is Output.JSON:
+    if output is TextOutput.JSON:
         typer.echo(found.to_json(indent=2))
         return
     _draw(show_report(found))
@@ -115,8 +108,8 @@ def _write_page(found: Report, target: Path) -> None:
         fail(f"{target}: {error.strerror or error}")
 
 
-def _show_known(known: Known, *, output: Output) -> None:
-    if output is Output.JSON:
+def _show_known(known: Known, *, output: TextOutput) -> None:
+    if output is TextOutput.JSON:
         typer.echo(json.dumps(plain_wire(known), indent=2, ensure_ascii=False))
     elif known.summary is not None:
         _draw(show_summary(known.summary))

@@ -6,6 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from pilotfish.api.base import parse_duration
 from pilotfish.cli.completion import complete_names
 
 NOT_FOUND = 3
@@ -29,3 +30,11 @@ def fail(sentence: str, *, code: int = 1) -> NoReturn:
     """One sentence and the exit code."""
     err.print(f"error: {sentence}", markup=False)
     raise typer.Exit(code)
+
+
+def seconds_of(text: str, *, option: str) -> float:
+    """The seconds of a duration that was given with an option. Raises typer.BadParameter."""
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error

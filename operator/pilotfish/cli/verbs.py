@@ -7,19 +7,18 @@ work; with --wait the command tells what became of it.
 import asyncio
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from textwrap import indent
 from typing import Annotated
 
 import typer
 
-from pilotfish.api.base import parse_duration
 from pilotfish.cli import requests
 from pilotfish.cli.history import as_table, make_history
 from pilotfish.cli.output import How, Output, as_document
 from pilotfish.cli.requests import Pointless, Request
 from pilotfish.cli.session import Place, Session, run
-from pilotfish.cli.terminal import Context, Kubeconfig, Name, Namespace, fail, say
+from pilotfish.cli.terminal import Context, Kubeconfig, Name, Namespace, fail, say, seconds_of
 from pilotfish.core import Body, Observed
 from pilotfish.core.objects import condition_of
 
@@ -53,7 +52,7 @@ def promote(
         place,
         name,
         lambda observed, fresh: requests.promote(requests.standing_of(observed.body), fresh, full=full),
-        wait=_seconds(timeout) if wait else None,
+        wait=seconds_of(timeout, option="--timeout") if wait else None,
     )
 
 
@@ -72,7 +71,7 @@ def abort(
         place,
         name,
         lambda observed, fresh: requests.abort(requests.standing_of(observed.body), fresh),
-        wait=_seconds(timeout) if wait else None,
+        wait=seconds_of(timeout, option="--timeout") if wait else None,
     )
 
 
@@ -91,7 +90,7 @@ def retry(
         place,
         name,
         lambda observed, fresh: requests.retry(requests.standing_of(observed.body), fresh),
-        wait=_seconds(timeout) if wait else None,
+        wait=seconds_of(timeout, option="--timeout") if wait else None,
     )
 
 
@@ -115,7 +114,7 @@ def undo(
         lambda observed, fresh: requests.undo(
             requests.standing_of(observed.body), observed, fresh, to_revision=to_revision
         ),
-        wait=_seconds(timeout) if wait else None,
+        wait=seconds_of(timeout, option="--timeout") if wait else None,
         children=True,
     )
 
@@ -135,7 +134,7 @@ def pause(
         place,
         name,
         lambda observed, _: requests.pause(requests.standing_of(observed.body)),
-        wait=_seconds(timeout) if wait else None,
+        wait=seconds_of(timeout, option="--timeout") if wait else None,
     )
 
 
@@ -154,7 +153,7 @@ def resume(
         place,
         name,
         lambda observed, _: requests.resume(requests.standing_of(observed.body)),
-        wait=_seconds(timeout) if wait else None,
+        wait=seconds_of(timeout, option="--timeout") if wait else None,
     )
 
 
@@ -229,11 +228,3 @@ def _outcome(body: Body, request: Request, generation: int) -> str | None:
     if asked != request.action_id:
         fail(f"another request took its place before the operator saw it: spec.rollout.action is now {asked or 'gone'}")
     return None
-
-
-def _seconds(text: str) -> float:
-    try:
-        length: timedelta = parse_duration(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--timeout") from error
-    return length.total_seconds()

@@ -30,6 +30,7 @@ from pilotfish.cli.bench.wires import (
     signature_over_grpc,
     signature_over_http,
 )
+from pilotfish.cli.output import TextOutput
 from pilotfish.cli.port_forward import NoAnswer, open_port
 from pilotfish.cli.predict import HTTP_PORT, Asked, find_served
 from pilotfish.cli.session import Place, run
@@ -42,13 +43,6 @@ MAX_CONCURRENCY = 256
 MAX_FORWARDS = 32
 """Connections through the API server: it is not ours alone."""
 MAX_LEVELS = 16
-
-
-class Output(StrEnum):
-    """How the table is printed."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 class Engine(StrEnum):
@@ -98,7 +92,7 @@ def bench(
     revision: Annotated[
         str | None, typer.Option(help="Hash of a revision that has pods. Default: the stable one.")
     ] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.TEXT,
+    output: Annotated[TextOutput, typer.Option("--output", "-o", help="How to print it.")] = TextOutput.TEXT,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -230,10 +224,10 @@ def _carry_out(target: Target, sweep: Sweep, blobs: tuple[Blob, ...], program: s
     return levels
 
 
-def _tell(target: Target, levels: list[Level], engine: str, output: Output) -> None:
+def _tell(target: Target, levels: list[Level], engine: str, output: TextOutput) -> None:
     batch_size = levels[0].batch_size if levels else 1
     told = warnings_about(levels, through_forward=target.address is None)
-    if output is Output.JSON:
+    if output is TextOutput.JSON:
         served = target.asked.record if target.asked is not None else None
         wire = {
             "model": target.model,

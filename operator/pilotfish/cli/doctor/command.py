@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pilotfish.api.base import parse_duration
 from pilotfish.cli.doctor import installation, surroundings
 from pilotfish.cli.doctor.facts import Diagnosis, Facts, Unread, Verdict
+from pilotfish.cli.output import TextOutput
 from pilotfish.cli.session import Place, run_with
-from pilotfish.cli.terminal import Context, Kubeconfig, Namespace, out
+from pilotfish.cli.terminal import Context, Kubeconfig, Namespace, out, seconds_of
 
 if TYPE_CHECKING:
     from pilotfish.adapters.kube import KubeCluster
@@ -43,13 +43,6 @@ _MARKS = {
 }
 
 
-class Output(StrEnum):
-    """How the findings are printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 class CheckName(StrEnum):
     """A check that may be left out."""
 
@@ -73,7 +66,7 @@ def doctor(
     wait: Annotated[
         str, typer.Option(help="Look again until nothing fails, for at most this long, such as 90s.")
     ] = "0s",
-    output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.TEXT,
+    output: Annotated[TextOutput, typer.Option("--output", "-o", help="How to print it.")] = TextOutput.TEXT,
     operator_namespace: Annotated[
         str | None, typer.Option(help="Where the operator runs. Default: found by its labels.")
     ] = None,
@@ -88,7 +81,7 @@ def doctor(
     """
     from pilotfish.cli.doctor.reading import read_facts  # noqa: PLC0415 - loads the cluster's client
 
-    seconds = _seconds(wait)
+    seconds = seconds_of(wait, option="--wait")
 
     async def look(cluster: "KubeCluster", own: str) -> Facts:
         def read() -> Awaitable[Facts]:
@@ -104,7 +97,7 @@ def doctor(
 
     facts = run_with(Place(namespace=namespace, kubeconfig=kubeconfig, context=context), look)
     told = diagnose(facts, skip=skip or ())
-    if output is Output.JSON:
+    if output is TextOutput.JSON:
         typer.echo(json.dumps(as_wire(told), indent=2, ensure_ascii=False))
     else:
         _show(told)
@@ -141,13 +134,6 @@ def worst(told: Iterable[Diagnosis]) -> Verdict:
 def as_wire(told: tuple[Diagnosis, ...]) -> dict[str, object]:
     """For machines."""
     return {"verdict": worst(told).value, "checks": [one.to_wire() for one in told]}
-
-
-def _seconds(text: str) -> float:
-    try:
-        return parse_duration(text).total_seconds()
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--wait") from error
 
 
 def _show(told: tuple[Diagnosis, ...]) -> None:
