@@ -15,6 +15,10 @@ from pilotfish.api.base import GROUP
 
 RELOGIN = 2.0
 """Seconds between two logins with the same credentials."""
+STREAM = 60
+"""Seconds that a stream lives: the server ends it with a bookmark, and the next one goes on from there. So one that has
+fallen silent while connected is given up soon, without kopf's own limit on silence: that one cancels whatever the
+watcher awaits, and met in the moment in which it hands an event on, the watcher would end without a word."""
 _NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
@@ -35,9 +39,9 @@ def make_settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 30
     settings.networking.error_backoffs = EndlessBackoffs()
-    settings.watching.server_timeout = 300
-    settings.watching.client_timeout = 330
-    settings.watching.inactivity_timeout = 70
+    settings.watching.server_timeout = STREAM
+    settings.watching.client_timeout = STREAM + 10
+    settings.watching.inactivity_timeout = 10 * STREAM
     settings.watching.chunk_size = 500
     settings.watching.reconnect_backoff = 1.0
     settings.queueing.worker_limit = None

@@ -260,7 +260,8 @@ class Run:
         last = [f"{line['level']} {line['msg']} {line.get('error', '')}" for line in self.lives[-1].lines[-5:]]
         told = json.dumps(found["ModelDeployment/digits"].get("status", {}).get("conditions"))[:1500]
         against = difference(reference.ending, found)[:3000] if reference else ""
-        return f"{against}\nconditions: {told}\nlives: {len(self.lives)}, exits: {self.exits}\nlast lines: {last}"
+        lives = f"lives: {len(self.lives)}, exits: {self.exits}, faults met: {self.counted.met}"
+        return f"{against}\nconditions: {told}\n{lives}\nlast lines: {last}"
 
 
 def _own(objects: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
