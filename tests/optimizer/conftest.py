@@ -51,7 +51,7 @@ def local(tmp_path: Path) -> Local:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The artifact of a real run on a small ONNX model, in the store of its claim. Read-only."""
     with pytest.MonkeyPatch.context() as environment:
-        environment.setattr("pilotfish.optimizer.pipeline.BenchmarkPlan", lambda: QUICK)
+        environment.setattr("pilotfish.optimizer.benchmark.BenchmarkPlan", lambda: QUICK)
         pod = Pod(tmp_path_factory.mktemp("made"), environment)
         save_mlp(pod.source / "model.onnx")
         pod.job({"uri": "pvc://claim/model.onnx"})

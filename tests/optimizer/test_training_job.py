@@ -15,7 +15,7 @@ pytestmark = pytest.mark.torch
 @pytest.fixture
 def claims(pod, monkeypatch):
     """Model and data in one claim, the teacher in another."""
-    for place in ("pipeline", "retraining"):
+    for place in ("prepare", "retraining"):
         monkeypatch.setattr(f"pilotfish.optimizer.{place}.available_threads", lambda _asked: 1)
     x, y = digits(mlp(), TRAIN)
     spec = write_source(pod.source, train(mlp(32), epochs=3), mlp(32), x=x, labels=y)

@@ -12,7 +12,7 @@ from packaging.version import Version
 from tritonclient.grpc import model_config_pb2
 
 from pilotfish.api.report import OptimizerReason as Reason
-from pilotfish.optimizer import pipeline
+from pilotfish.optimizer import prepare
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.load_onnx import check_onnx, load_onnx
 from pilotfish.optimizer.remotes import LocalRemote
@@ -76,13 +76,13 @@ def test_data_beside_the_model_is_read(outside):
 
 def _swapping(monkeypatch, swap):
     """Somebody acts between the check of a model and its being opened."""
-    honest = pipeline.load_model
+    honest = prepare.load_model
 
     def loading(*arguments, **more):
         swap()
         return honest(*arguments, **more)
 
-    monkeypatch.setattr(pipeline, "load_model", loading)
+    monkeypatch.setattr(prepare, "load_model", loading)
 
 
 def _fetched(pod: Pod) -> Path:

@@ -28,7 +28,7 @@ def main() -> None:
     commands, shares = rest[: rest.index("--")], [float(share) for share in rest[rest.index("--") + 1 :]]
     with pytest.MonkeyPatch.context() as environment:
         if "optimize" in commands:
-            environment.setattr("pilotfish.optimizer.pipeline.BenchmarkPlan", lambda: QUICK)
+            environment.setattr("pilotfish.optimizer.benchmark.BenchmarkPlan", lambda: QUICK)
         pod = Pod(folder, environment)
         save_mlp(pod.source / "model.onnx")
         pod.job({"uri": "pvc://claim/model.onnx"})

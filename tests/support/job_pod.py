@@ -74,5 +74,5 @@ class Pod:
 
 @pytest.fixture
 def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pod:
-    monkeypatch.setattr("pilotfish.optimizer.pipeline.BenchmarkPlan", lambda: QUICK)
+    monkeypatch.setattr("pilotfish.optimizer.benchmark.BenchmarkPlan", lambda: QUICK)
     return Pod(tmp_path, monkeypatch)

@@ -112,9 +112,11 @@ def run_fetch(mounts: Mounts) -> TerminationMessage:
 def run_optimize(mounts: Mounts) -> TerminationMessage:
     """The whole run on what `fetch` brought."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see workers.py
-    from pilotfish.optimizer.pipeline import Run, finished, optimize
+    from pilotfish.optimizer.benchmark import BenchmarkPlan
+    from pilotfish.optimizer.pipeline import finished, optimize
     from pilotfish.optimizer.progress import Progress, optimize_stages
     from pilotfish.optimizer.retraining import Lessons
+    from pilotfish.optimizer.run import Run
     from pilotfish.optimizer.store.steps import REUSED_NOTE
 
     job = _input(JobInput, JOB_ENV)
@@ -132,6 +134,7 @@ def run_optimize(mounts: Mounts) -> TerminationMessage:
         samples=samples.entry if samples else None,
         store=mounts.store,
         work=mounts.work / "optimize",
+        plan=BenchmarkPlan(),
         progress=Progress(optimize_stages(job.optimization)),
         lessons=Lessons(
             data=_read_note(mounts.work / "training.json"), teacher=_read_note(mounts.work / "teacher.json")

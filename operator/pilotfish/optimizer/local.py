@@ -3,14 +3,14 @@
 import hashlib
 import tempfile
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from pilotfish.api.job_input import JobInput, JobServing
+from pilotfish.api.job_input import JobInput, JobServing, JobTuning
 from pilotfish.api.job_sources import side_sources
 from pilotfish.api.report import OptimizerReason as Reason
 from pilotfish.api.report import TerminationMessage
@@ -19,9 +19,10 @@ from pilotfish.optimizer.benchmark import BenchmarkPlan
 from pilotfish.optimizer.errors import OptimizerError
 from pilotfish.optimizer.fetch import Fetched, Limits, fetch
 from pilotfish.optimizer.open_remote import Places, open_remote
-from pilotfish.optimizer.pipeline import Run, optimize
+from pilotfish.optimizer.pipeline import optimize
 from pilotfish.optimizer.progress import Progress, fetch_stages, optimize_stages
 from pilotfish.optimizer.retraining import Lessons
+from pilotfish.optimizer.run import Run
 from pilotfish.optimizer.source_signature import verify_source
 from pilotfish.optimizer.tuning.at_hand import is_at_hand, triton_at_hand, with_tuning
 
@@ -46,60 +47,76 @@ def run_local(
     document = _read(manifest)
     spec = with_tuning(_spec(document), triton)
     name = str(document.get("metadata", {}).get("name") or manifest.stem)
-    progress = Progress(fetch_stages(spec.optimization))
+    bring = _Bring(manifest.parent, Progress(fetch_stages(spec.optimization)))
+    source = bring("fetch", spec.model.uri, out, digest=spec.model.digest)
+    with tempfile.TemporaryDirectory(prefix="pilotfish-") as temporary, ExitStack() as stack:
+        folder = Path(temporary)
+        if spec.model.verification is not None:
+            source = _verified(source, spec, bring, folder=folder / "signature", keys=_keys(public_keys))
+        beside = {
+            side.name: bring(side.name, side.uri, folder / side.name)
+            for side in side_sources(spec.model, spec.optimization)
+        }
+        where = stack.enter_context(triton_at_hand(spec, triton))
+        recipe_key = _recipe_key(spec, source.record.digest, tuned=is_at_hand(spec, triton))
+        return optimize(
+            Run(
+                job=_job(spec, name=name, recipe_key=recipe_key, tuning=where),
+                source=source,
+                samples=beside["samples"].entry if "samples" in beside else None,
+                store=out,
+                work=folder / "work",
+                plan=plan or BenchmarkPlan(),
+                progress=Progress(optimize_stages(spec.optimization)),
+                lessons=Lessons(data=beside.get("training"), teacher=beside.get("teacher")),
+            )
+        )
 
-    def bring(stage: str, uri: str, store: Path, *, digest: str | None = None) -> Fetched:
-        where = _resolve(uri, manifest.parent)
-        with progress.stage(stage, where):
+
+@dataclass(frozen=True, slots=True)
+class _Bring:
+    """Fetches what the manifest in `folder` names."""
+
+    folder: Path
+    progress: Progress
+
+    def __call__(self, stage: str, uri: str, store: Path, *, digest: str | None = None) -> Fetched:
+        where = _resolve(uri, self.folder)
+        with self.progress.stage(stage, where):
             return fetch(
                 lambda: open_remote(where, Places()),
                 uri=where,
                 store=store,
                 digest=digest,
                 limits=Limits(),
-                progress=progress,
+                progress=self.progress,
             )
 
-    source = bring("fetch", spec.model.uri, out, digest=spec.model.digest)
-    with tempfile.TemporaryDirectory(prefix="pilotfish-") as folder, ExitStack() as stack:
-        if spec.model.verification is not None:
-            signed_by = verify_source(
-                source,
-                uri=_resolve(spec.model.uri, manifest.parent),
-                keys=_keys(public_keys),
-                bring=lambda uri: bring("fetch", uri, Path(folder) / "signature").entry,
-            )
-            source = replace(source, record=source.record.model_copy(update={"signed_by": signed_by}))
-        beside = {
-            side.name: bring(side.name, side.uri, Path(folder) / side.name)
-            for side in side_sources(spec.model, spec.optimization)
-        }
-        where = stack.enter_context(triton_at_hand(spec, triton))
-        job = JobInput(
-            name=name,
-            revision="local",
-            recipe_key=_recipe_key(spec, source.record.digest, tuned=is_at_hand(spec, triton)),
-            model=spec.model,
-            optimization=spec.optimization,
-            serving=JobServing(
-                max_batch_size=spec.serving.batching.max_batch_size,
-                gpus=spec.serving.gpus.count,
-                tuning=where,
-                obeys_precision_hint=True,
-            ),
-        )
-        return optimize(
-            Run(
-                job=job,
-                source=source,
-                samples=beside["samples"].entry if "samples" in beside else None,
-                store=out,
-                work=Path(folder) / "work",
-                plan=plan or BenchmarkPlan(),
-                progress=Progress(optimize_stages(spec.optimization)),
-                lessons=Lessons(data=beside.get("training"), teacher=beside.get("teacher")),
-            )
-        )
+
+def _verified(source: Fetched, spec: ModelDeploymentSpec, bring: _Bring, *, folder: Path, keys: Path) -> Fetched:
+    signed_by = verify_source(
+        source,
+        uri=_resolve(spec.model.uri, bring.folder),
+        keys=keys,
+        bring=lambda uri: bring("fetch", uri, folder).entry,
+    )
+    return replace(source, record=source.record.model_copy(update={"signed_by": signed_by}))
+
+
+def _job(spec: ModelDeploymentSpec, *, name: str, recipe_key: str, tuning: JobTuning | None) -> JobInput:
+    return JobInput(
+        name=name,
+        revision="local",
+        recipe_key=recipe_key,
+        model=spec.model,
+        optimization=spec.optimization,
+        serving=JobServing(
+            max_batch_size=spec.serving.batching.max_batch_size,
+            gpus=spec.serving.gpus.count,
+            tuning=tuning,
+            obeys_precision_hint=True,
+        ),
+    )
 
 
 def _read(manifest: Path) -> dict[str, Any]:
