@@ -142,16 +142,16 @@ async def test_creating_asks_nothing(cluster, clock):
     assert cluster.requests == {("apply", "ConfigMap"): 2}
 
 
-@pytest.mark.parametrize("takes", ["deletes", "applies"])
-async def test_who_takes_away_or_overwrites_asks_first(cluster, clock, takes):
+@pytest.mark.parametrize("takes", ["deletes", "applies", "judges"])
+async def test_who_takes_away_overwrites_or_judges_asks_first(cluster, clock, takes):
     old = cluster.create_now(make_child("old"))
-    uid = old["metadata"]["uid"]
-    parts = (
-        {"deletes": (ref_of(old),)}
-        if takes == "deletes"
-        else {"applies": (Apply(body=make_child("old", a="1"), uid=uid),)}
-    )
-    await Operator(cluster, clock, planner=planning(**parts))()
+    failed = {"revision": "r", "result": "Failed", "reason": "WrongImage", "at": "2026-01-01T00:00:00Z"}
+    parts = {
+        "deletes": {"deletes": (ref_of(old),)},
+        "applies": {"applies": (Apply(body=make_child("old", a="1"), uid=old["metadata"]["uid"]),)},
+        "judges": {"status": {**cluster.look("ModelDeployment", OWNER.name), "status": {"history": [failed]}}},
+    }
+    await Operator(cluster, clock, planner=planning(**parts[takes]))()
     assert cluster.requests["get", "ModelDeployment"] == 1
     assert cluster.requests["list", "ConfigMap"] == 1
     assert cluster.writes == 1

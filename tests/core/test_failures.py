@@ -272,6 +272,16 @@ def test_a_complete_job_without_pods_has_lost_its_result():
     assert outcome_of([], COMPLETE) == Lost()
 
 
+def test_a_pod_of_a_complete_job_that_is_seen_before_its_end_has_said_nothing_yet():
+    behind = job_pod(message=make_result().to_json()) | {"status": {"phase": "Running"}}
+    assert outcome_of([behind], COMPLETE) == Running()
+    assert outcome_of([behind, job_pod(code=1)], COMPLETE) == Running()
+
+
+def test_a_complete_job_whose_pod_that_succeeded_is_gone_has_lost_its_result():
+    assert outcome_of([job_pod(code=137, reason="OOMKilled")], COMPLETE) == Lost()
+
+
 @pytest.mark.parametrize("message", ["", "not json", json.dumps({"outcome": "Succeeded"}), '{"schemaVersion": 99}'])
 def test_a_complete_job_that_says_nothing_readable_has_the_wrong_image(message):
     finding = outcome_of([job_pod(message=message)], COMPLETE)

@@ -2,8 +2,9 @@
 
 What is read is what the cache knows: no request. The cache may be behind, so a plan made from it may create, which the
 API server refuses where something stands, and may store a status, which it refuses for another version of the object.
-A plan that takes something away or overwrites it is thrown away and made again from what the API server answers now.
-So is one whose key had trouble in its last pass: nobody knows what of that one was carried out.
+A plan that takes something away or overwrites it, or that says of a revision for good how it ended, is thrown away and
+made again from what the API server answers now. So is one whose key had trouble in its last pass: nobody knows what of
+that one was carried out.
 """
 
 import asyncio
@@ -119,7 +120,7 @@ class Reconciler:
                 return resting
             with _bound(reading):
                 plan = await self._decide(key, reading)
-                if not _takes(plan):
+                if not (_takes(plan) or _judges(plan, reading)):
                     with suppress(InTheWay):
                         return await self._execute(key, reading, plan, stamp=stamp)
         return await self._pass_that_asks(key)
@@ -285,6 +286,14 @@ def _bound(reading: Reading) -> AbstractContextManager[object]:
 def _takes(plan: Plan) -> bool:
     """Whether it takes something away or overwrites it: what a cache that is behind must not decide."""
     return bool(plan.deletes) or any(apply.uid is not None for apply in plan.applies)
+
+
+def _judges(plan: Plan, reading: Reading) -> bool:
+    """Whether it records how a revision ended: what failed is not tried again, so an old view must not say so."""
+    if plan.status is None:
+        return False
+    before = reading.body.get("status") or {}
+    return bool(plan.status["status"].get("history", []) != before.get("history", []))
 
 
 def _with_precondition(apply: Apply) -> Body:
