@@ -40,8 +40,7 @@ def _compare(done: Optimized):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["cnn", "silero", pytest.param("resnet18", marks=pytest.mark.soak), pytest.param("minilm", marks=pytest.mark.soak)],
+    "name", ["silero", *(pytest.param(name, marks=pytest.mark.soak) for name in ("cnn", "resnet18", "minilm"))]
 )
 def test_the_winner_answers_like_pytorch(name, tmp_path):
     done = optimize(name, tmp_path, precisions=["FP32"])

@@ -91,7 +91,7 @@ def jobs_started(world):
     return sorted({e.name for e in world.cluster.effects if e.kind == "Job" and e.verb == "apply"})
 
 
-@pytest.mark.parametrize(
+CASES = pytest.mark.parametrize(
     ("workload", "when"),
     [
         ("update and back", "before"),
@@ -101,10 +101,23 @@ def jobs_started(world):
         ("canary that errs", "after"),
     ],
 )
+
+
+@CASES
+def test_a_crash_at_a_write_ends_in_the_same_place(workload, when):
+    check_crashes(workload, when, every=3)
+
+
+@pytest.mark.soak
+@CASES
 def test_a_crash_at_any_write_ends_in_the_same_place(workload, when):
+    check_crashes(workload, when, every=1)
+
+
+def check_crashes(workload, when, *, every):
     reference, writes = run(workload, when=when)
     assert writes > 20
-    for number in range(1, writes + 1):
+    for number in range(1, writes + 1, every):
         world, _ = run(workload, crash_at=number, when=when)
         where = f"crash {when} write {number} of {workload}"
         assert ending(world) == ending(reference), where

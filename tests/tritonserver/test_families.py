@@ -52,7 +52,9 @@ def test_onnx_artifacts(name, tmp_path, start_triton):
     _serve_and_compare(start_triton, name, done, Flavour.ONNX)
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "lstm", "transformer"])
+@pytest.mark.parametrize(
+    "name", ["lstm", "transformer", *(pytest.param(name, marks=pytest.mark.soak) for name in ("mlp", "cnn"))]
+)
 def test_torchscript_artifacts(name, tmp_path, start_triton):
     done = optimize(name, tmp_path / "work", formats=["TorchScript"], precisions=["FP32"])
     _serve_and_compare(start_triton, name, done, Flavour.TORCH)
