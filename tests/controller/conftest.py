@@ -3,20 +3,10 @@
 import pytest
 import pytest_asyncio
 
-from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl
-from support.operator_process import install_rights
+from support.kube import fresh_namespace, kube_cluster, kubectl
+from support.operator_process import account
 
-
-@pytest.fixture(scope="module")
-def kubectl(api_server):
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
-
-
-@pytest.fixture(scope="module")
-def account(kubectl, tmp_path_factory):
-    return install_rights(kubectl, tmp_path_factory.mktemp("account"))
+__all__ = ["account", "kubectl"]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from support.builders import make_result
 from support.dashboard_answers import record_answers, unanswered_queries, unanswered_rules
 from support.helm import NAMESPACE
 from support.infer import http, infer
-from support.kube import fresh_namespace, install_crd, kube_cluster, make_kubectl, make_object
+from support.kube import fresh_namespace, kube_cluster, make_object
 from support.kubelet import playing_kubelet
 from support.operator_process import install_rights, running_operator
 from support.polling import until
@@ -62,13 +62,6 @@ def optimize(job):
     if job["model"]["uri"].endswith("/unsafe/"):
         return TerminationMessage(outcome="Failed", reason="UnsafeModel", message="The file holds code")
     return make_result(job["recipeKey"])
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server):
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
 
 
 @pytest.fixture

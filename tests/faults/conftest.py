@@ -8,8 +8,10 @@ import pytest_asyncio
 from support.faults.proxy import proxies
 from support.faults.replica import operators_in_threads
 from support.faults.run import prepare, staged
-from support.kube import install_crd, kube_cluster, make_kubectl
+from support.kube import install_crd, kube_cluster, kubectl, make_kubectl
 from support.routes import install_routes
+
+__all__ = ["kubectl"]
 
 
 @pytest.fixture(scope="session")

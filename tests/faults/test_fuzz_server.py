@@ -10,16 +10,9 @@ from support.fuzz.admission import RefusedError, admit
 from support.fuzz.bases import base_of
 from support.fuzz.edits import edits, few
 from support.fuzz.leaves import leaves
-from support.kube import fresh_namespace, install_crd, make_kubectl
+from support.kube import fresh_namespace
 
 pytestmark = pytest.mark.apiserver
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server):
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
 
 
 @pytest.fixture(scope="module")

@@ -4,22 +4,15 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from testbed.kubectl import Kubectl
 
 from support.job_pod import pod
-from support.kube import install_crd, make_kubectl
+from support.kube import kubectl
 from support.lived import CLUSTER_WIDE, NAMESPACED, Lived, lived
+from support.operator_process import account
 
-__all__ = ["pod"]
+__all__ = ["account", "kubectl", "pod"]
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server) -> Kubectl:
-    kubectl = make_kubectl(api_server)
-    install_crd(kubectl)
-    return kubectl
 
 
 @pytest.fixture(

@@ -20,7 +20,7 @@ from support.helm import of_kind, render
 from support.kube import fresh_namespace, kube_cluster, make_object
 from support.kubelet import playing_kubelet
 from support.network_policies import Caller, Network, caller, selects
-from support.operator_process import NAMESPACE, install_rights, running_operator
+from support.operator_process import NAMESPACE, running_operator
 
 HTTP, GRPC, METRICS = 8000, 8001, 8002
 GATEWAY = {"name": "public", "hostnames": ["a.example.org"], "grpc": {"hostnames": ["b.example.org"]}}
@@ -188,11 +188,6 @@ def test_the_evaluator_adds_policies_up_and_knows_the_empty_ones():
 
 
 # On the real API server
-
-
-@pytest.fixture(scope="module")
-def account(kubectl, tmp_path_factory):
-    return install_rights(kubectl, tmp_path_factory.mktemp("account"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from testbed.kubectl import ROOT, Kubectl, KubectlError, wait_for
 
 from pilotfish.adapters.connection import connect
@@ -20,6 +21,14 @@ TEN_LINES = {"model": {"uri": "s3://models/digits/v1/"}}
 def make_kubectl(kubeconfig: Path) -> Kubectl:
     """kubectl as the owner of the kubeconfig."""
     return Kubectl(tools=Path(run_cluster("tools")), kubeconfig=kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def kubectl(api_server: Path) -> Kubectl:
+    """kubectl as administrator of an API server that knows our kind; a conftest imports it."""
+    kubectl = make_kubectl(api_server)
+    install_crd(kubectl)
+    return kubectl
 
 
 def install_crd(kubectl: Kubectl) -> None:

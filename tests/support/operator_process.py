@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import yaml
 from testbed.kubectl import Kubectl
 
@@ -35,6 +36,12 @@ def install_rights(kubectl: Kubectl, folder: Path, *values: str) -> Path:
     kubeconfig = folder / "operator.kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(admin))
     return kubeconfig
+
+
+@pytest.fixture(scope="module")
+def account(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kubeconfig of the operator's account with the chart's rights; a conftest imports it."""
+    return install_rights(kubectl, tmp_path_factory.mktemp("account"))
 
 
 @dataclass(frozen=True, slots=True)

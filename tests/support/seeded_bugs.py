@@ -174,8 +174,8 @@ BUGS = (
     Bug(
         name="a Job whose pods are gone has failed",
         file="core/job_outcome.py",
-        before='    if not any(_phase(pod) == "Succeeded" for pod in pods):\n'
-        "        return Running() if any(_is_living(pod) for pod in pods) else Lost()\n    for pod,",
+        before='    if not any(phase_of(pod) == "Succeeded" for pod in pods):\n'
+        "        return Lost() if all(leaves(pod) for pod in pods) else Running()\n    for pod,",
         after="    for pod,",
     ),
     Bug(

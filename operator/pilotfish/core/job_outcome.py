@@ -14,7 +14,7 @@ from pilotfish.core.failures import (
     ran_out_of_memory,
     read_termination_message,
 )
-from pilotfish.core.objects import Body, condition_is_true, condition_of, is_deleting, name_of
+from pilotfish.core.objects import Body, condition_is_true, condition_of, leaves, name_of, phase_of
 from pilotfish.core.observed import Observed
 from pilotfish.core.pod_checks import WAIT_FOR_VOLUMES, find_in_pods, waits_for_volumes_since
 from pilotfish.core.testimony import witnessed
@@ -89,7 +89,7 @@ def job_outcome(
         return _result(kind, job, pods)
     if condition_is_true(job, "Failed"):
         return _failure(kind, job, pods, deadline=deadline)
-    finding = find_in_pods(filter(_is_living, pods), of=_words(job), now=now)
+    finding = find_in_pods((pod for pod in pods if not leaves(pod)), of=_words(job), now=now)
     if finding is None and not pods and now - _born(job) >= WAIT_FOR_PODS:
         finding = Finding(
             reason=Reason.PODS_NOT_CREATED,
@@ -111,8 +111,8 @@ def look_again(observed: Observed, job: Body, now: datetime) -> datetime | None:
 
 def _result(kind: JobKind, job: Body, pods: tuple[Body, ...]) -> JobOutcome:
     """A Job is complete because a pod succeeded: where none has, pods are seen as they were before, or it is gone."""
-    if not any(_phase(pod) == "Succeeded" for pod in pods):
-        return Running() if any(_is_living(pod) for pod in pods) else Lost()
+    if not any(phase_of(pod) == "Succeeded" for pod in pods):
+        return Lost() if all(leaves(pod) for pod in pods) else Running()
     for pod, name, ended in _ended(kind, pods):
         told = read_termination_message(ended) if name == kind.result else None
         if told is not None and told.outcome is Outcome.SUCCEEDED and kind.is_result(told):
@@ -185,15 +185,6 @@ def _ended(kind: JobKind, pods: tuple[Body, ...]) -> Iterator[tuple[Body, str, M
             ended = found.get("state", {}).get("terminated")
             if ended and found.get("name") in kind.containers:
                 yield pod, found["name"], ended
-
-
-def _phase(pod: Body) -> str | None:
-    phase: str | None = pod.get("status", {}).get("phase")
-    return phase
-
-
-def _is_living(pod: Body) -> bool:
-    return _phase(pod) not in {"Succeeded", "Failed"} and not is_deleting(pod)
 
 
 def _born(job: Body) -> datetime:

@@ -61,6 +61,18 @@ def is_deleting(body: Body) -> bool:
     return bool(body["metadata"].get("deletionTimestamp"))
 
 
+def phase_of(pod: Body) -> str | None:
+    """A pod's phase; None while nobody has said any."""
+    phase: str | None = (pod.get("status") or {}).get("phase")
+    return phase
+
+
+def leaves(pod: Body) -> bool:
+    """Whether the pod has ended or is on its way out."""
+    on_its_way_out = bool((pod.get("metadata") or {}).get("deletionTimestamp"))
+    return on_its_way_out or phase_of(pod) in {"Succeeded", "Failed"}
+
+
 def condition_of(body: Body, kind: str) -> Mapping[str, Any] | None:
     """One of status.conditions."""
     conditions: Iterable[Mapping[str, Any]] = body.get("status", {}).get("conditions") or ()

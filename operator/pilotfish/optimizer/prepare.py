@@ -3,12 +3,14 @@
 from pilotfish.optimizer.benchmark import available_threads
 from pilotfish.optimizer.identify import identify
 from pilotfish.optimizer.load import load_model
-from pilotfish.optimizer.metrics import find_task
+from pilotfish.optimizer.metrics import Task, find_task
+from pilotfish.optimizer.model import LoadedModel, Samples
 from pilotfish.optimizer.reference import ask_original
 from pilotfish.optimizer.retraining import Schooling, check_trainable, train
 from pilotfish.optimizer.run import Prepared, Run
 from pilotfish.optimizer.samples import check_samples, generate_samples, read_samples
 from pilotfish.optimizer.seal import seal
+from pilotfish.optimizer.tensors import Array
 from pilotfish.optimizer.tuning.winner import proven_batch
 
 DEFAULT_MAX_BATCH = 8
@@ -40,15 +42,7 @@ def prepare(run: Run) -> Prepared:
         model,
     )
     model = trained.model
-    recorded = trained.samples if recorded is None else recorded
-    with run.progress.stage("samples", "recorded" if recorded else "generated from the signature, seeded"):
-        if recorded is not None:
-            samples = check_samples(recorded, model.signature, where="the samples")
-        else:
-            samples = generate_samples(model.signature, bounds=model.bounds)
-        reference = ask_original(model, samples)
-        model.release()
-        task = find_task(run.job.optimization.tolerance, samples, reference, model.signature)
+    samples, reference, task = _golden_set(run, model, trained.samples if recorded is None else recorded)
     asked = run.job.serving.max_batch_size
     max_batch = max(1, DEFAULT_MAX_BATCH if asked is None else asked) if model.signature.batched else 1
     sizes = tuple(b for b in run.job.optimization.batch_sizes if b <= max_batch) or (1,)
@@ -66,3 +60,18 @@ def prepare(run: Run) -> Prepared:
         batch_sizes=sizes,
         source=run.source.record.model_copy(update={"format": found.format.value}),
     )
+
+
+def _golden_set(
+    run: Run, model: LoadedModel, recorded: dict[str, Array] | None
+) -> tuple[Samples, dict[str, Array], Task | None]:
+    """Samples, what the original answers to them, and the task they are labelled for. Lets go of the original."""
+    with run.progress.stage("samples", "recorded" if recorded else "generated from the signature, seeded"):
+        if recorded is not None:
+            samples = check_samples(recorded, model.signature, where="the samples")
+        else:
+            samples = generate_samples(model.signature, bounds=model.bounds)
+        reference = ask_original(model, samples)
+        model.release()
+        task = find_task(run.job.optimization.tolerance, samples, reference, model.signature)
+    return samples, reference, task

@@ -1,6 +1,6 @@
 """What a run in the Job is given, and the original once it is made ready."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pilotfish.api.job_input import JobInput
@@ -10,7 +10,7 @@ from pilotfish.optimizer.fetch import Fetched
 from pilotfish.optimizer.identify import Identified
 from pilotfish.optimizer.metrics import Task
 from pilotfish.optimizer.model import LoadedModel, Samples
-from pilotfish.optimizer.progress import OPTIMIZE_STAGES, Progress
+from pilotfish.optimizer.progress import Progress
 from pilotfish.optimizer.retraining import Lessons, Trained
 from pilotfish.optimizer.seal import Seal
 from pilotfish.optimizer.tensors import Array
@@ -26,8 +26,8 @@ class Run:
     store: Path
     work: Path
     plan: BenchmarkPlan
-    progress: Progress = field(default_factory=lambda: Progress(OPTIMIZE_STAGES))
-    lessons: Lessons = field(default_factory=Lessons)
+    progress: Progress
+    lessons: Lessons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,7 @@ from typing import Any
 
 from pilotfish.core.health.samples import Health
 from pilotfish.core.health.window import look
-from pilotfish.core.objects import Body
-
-_ENDED = frozenset({"Succeeded", "Failed"})
+from pilotfish.core.objects import Body, leaves
 
 
 def achieved_share(
@@ -40,7 +38,7 @@ def restarts_since(pods: Iterable[Body], since: datetime) -> int:
     return sum(
         _restarts(container, since)
         for pod in pods
-        if not _leaves(pod)
+        if not leaves(pod)
         for container in (pod.get("status") or {}).get("containerStatuses") or ()
     )
 
@@ -61,8 +59,3 @@ def _ended_at(state: Any, since: datetime) -> bool:
         return False
     # Kubernetes writes whole seconds.
     return moment.tzinfo is not None and moment >= since.replace(microsecond=0)
-
-
-def _leaves(pod: Body) -> bool:
-    meta = pod.get("metadata") or {}
-    return bool(meta.get("deletionTimestamp")) or (pod.get("status") or {}).get("phase") in _ENDED
