@@ -19,6 +19,9 @@ def few(states):
     return [state for state in states if state not in invalid and state not in models] + models[::3] + invalid[::6]
 
 
+FEW = few(STATES)
+
+
 def check_recovery(state):
     world = state.world()
     _is_told(state, world)
@@ -52,13 +55,13 @@ def _is_served(world: World, spec):
     assert world.next_plan().is_empty
 
 
-@pytest.mark.parametrize("state", few(STATES), ids=lambda state: state.name)
+@pytest.mark.parametrize("state", FEW, ids=lambda state: state.name)
 def test_a_good_spec_recovers(state):
     check_recovery(state)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("state", [s for s in STATES if s not in few(STATES)], ids=lambda state: state.name)
+@pytest.mark.parametrize("state", [s for s in STATES if s not in FEW], ids=lambda state: state.name)
 def test_a_good_spec_recovers_from_every_other(state):
     check_recovery(state)
 

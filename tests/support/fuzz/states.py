@@ -40,7 +40,7 @@ _LONG = timedelta(minutes=25)
 Change = Callable[[World], object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class State:
     """One. `bad` is asked for after A; None: the object stays as it is, and `happens` alone makes the state."""
 
