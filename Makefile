@@ -40,7 +40,7 @@ cluster: setup ## bring up the local cluster
 	@hack/cluster/cluster up
 
 e2e: setup images ## tests on real nodes: everything together
-	@$(PYTEST) --numprocesses=2 --dist=loadfile --no-loadscope-reorder -m "e2e and not soak and not alone"
+	@$(PYTEST) --numprocesses=3 --dist=loadfile --no-loadscope-reorder -m "e2e and not soak and not alone"
 	@$(PYTEST) -m "alone and not soak" tests/e2e
 
 test: ## the whole suite; what CI runs

@@ -1,8 +1,6 @@
-"""`python -m testbed GPUS`: bring the local cluster up with this tree's operator, for tests that run afterwards."""
+"""`python -m testbed`: bring the local cluster up with this tree's operator, for tests that run afterwards."""
 
-import sys
-
-from testbed.operator import bring_up
+from testbed.operator import GPUS, bring_up
 
 if __name__ == "__main__":
-    bring_up(gpus=int(sys.argv[1]), say=lambda text: print(text, flush=True))
+    bring_up(gpus=GPUS, say=lambda text: print(text, flush=True))

@@ -8,6 +8,8 @@ from testbed.kubectl import CLUSTER, ROOT, Kubectl
 NAMESPACE = "pilotfish-system"
 RELEASE = "pilotfish"
 TAG = "dev"
+# For tests of three files at once: a canary has two pods, and those of the last test may still be draining.
+GPUS = 12
 IMAGES = tuple(
     f"pilotfish/{name}:{TAG}"
     for name in ("operator", "optimizer", "optimizer-torch", "triton-cpu", "triton-cpu-torch", "testbed")

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from testbed.kubectl import Kubectl, wait_for
 from testbed.manifests import make_namespace, make_store
-from testbed.operator import bring_up
+from testbed.operator import GPUS, bring_up
 
 from support.deployments import Deployments
 
@@ -23,13 +23,14 @@ SOAK = {
     "test_capacity.py",
     "test_gateway.py",
     "test_gateway_rollout.py",
+    "test_optimizer_images.py",
     "test_prometheus.py",
     "test_refresh.py",
     "test_tls.py",
 }
 
-# Of two files at once: a canary has two pods, and those of the last test may still be draining.
-GPUS = 8
+# The files that take minutes, so that none of them begins when the others have ended.
+FIRST = ("test_canary.py", "test_bad_luck.py", "test_lifecycle.py")
 
 # Set by who has just run `python -m testbed`.
 BROUGHT_UP = "PILOTFISH_TESTBED_IS_UP"
@@ -42,6 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(900))
             if item.path.name in SOAK:
                 item.add_marker(pytest.mark.soak)
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from testbed.digits import train
 from testbed.kubectl import Kubectl
+from testbed.operator import GPUS
 from testbed.store import upload
 
 from support.deployments import Deployments
@@ -67,7 +68,7 @@ BAD_UPDATES: dict[str, tuple[dict[str, Any], str]] = {
         },
         "VerificationFailed",
     ),
-    "no GPU free": (spec(GOOD, gpus=9), "InsufficientGPU"),
+    "no GPU free": (spec(GOOD, gpus=GPUS + 1), "InsufficientGPU"),
 }
 
 
