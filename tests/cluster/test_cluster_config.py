@@ -80,10 +80,6 @@ def test_no_pod_starts_processes_without_end():
     assert node_config.make_kubelet_config(LAYOUT, Addresses(0))["podPidsLimit"] == 4096
 
 
-def test_a_small_machine_is_not_left_idle_by_ceilings():
-    assert node_config.make_kubelet_config(LAYOUT, Addresses(0))["cpuCFSQuota"] is False
-
-
 def test_containerd_uses_the_runc_it_is_given_and_our_pause_image():
     text = node_config.make_containerd_config(LAYOUT, runc="/sbin/runc", registry="/r")
     assert 'BinaryName = "/sbin/runc"' in text

@@ -221,12 +221,22 @@ def test_a_second_up_finds_it_healthy(cluster):
     assert cluster.node()["status"]["allocatable"]["nvidia.com/gpu"] == "3"
 
 
-def traces_left(layout, current, spaces):
-    """What is there when all that was killed has had time to end."""
+MEMBERS = "members of its namespaces"
+
+
+def traces_left(layout, current, spaces, members):
+    """What is there when all that was killed has had time to end.
+
+    Of processes only those that were `members` before: the number of a namespace that is gone is given to another one.
+    """
+
+    def look():
+        found = machine.traces(layout, current, spaces)
+        found[MEMBERS] = [process for process in found[MEMBERS] if process in members]
+        return {kind: traces for kind, traces in found.items() if traces}
+
     deadline = time.monotonic() + 10
-    while left := {kind: found for kind, found in machine.traces(layout, current, spaces).items() if found}:
-        if time.monotonic() > deadline:
-            break
+    while (left := look()) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
 
@@ -247,9 +257,9 @@ def test_killed_without_down_it_comes_back_and_leaves_nothing(cluster, before):
     spaces = machine.namespaces(node.holder_of(current))
     while_up = machine.traces(layout, current, spaces)
     assert [kind for kind, found in while_up.items() if not found] == ["mounts"], "mounts stay inside the node"
-    assert len(while_up["members of its namespaces"]) > len(current.processes)
+    assert len(while_up[MEMBERS]) > len(current.processes)
     run_cluster("down", "--name", NAME)
-    assert traces_left(layout, current, spaces) == {}
+    assert traces_left(layout, current, spaces, while_up[MEMBERS]) == {}
     after = machine.shared_settings()
     # Somebody else's node that came or went meanwhile has changed these by right.
     assert after == before or after["nodes"] != before["nodes"]

@@ -46,7 +46,13 @@ def _serve_and_compare(start_triton, name: str, done: Optimized, flavour: Flavou
             np.testing.assert_allclose(value, expected[tensor.name], rtol=1e-3, atol=1e-4, err_msg=tensor.name)
 
 
-@pytest.mark.parametrize("name", SOURCES)
+def _but_for(*names: str) -> list:
+    """The families; these in `make soak` alone, since `make test` has them elsewhere."""
+    return [pytest.param(name, marks=pytest.mark.soak) if name in names else name for name in SOURCES]
+
+
+# On real nodes it is in tests/e2e/test_transformer.py.
+@pytest.mark.parametrize("name", _but_for("minilm"))
 def test_onnx_artifacts(name, tmp_path, start_triton):
     done = optimize(name, tmp_path / "work", formats=["ONNX"], precisions=["FP32"])
     _serve_and_compare(start_triton, name, done, Flavour.ONNX)

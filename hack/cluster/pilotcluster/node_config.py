@@ -88,8 +88,6 @@ def make_kubelet_config(layout: Layout, addresses: Addresses) -> dict[str, Any]:
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{cgroup_name(layout.name)}",
-        # A pod's CPU is its share when others want it, too. As a ceiling it would leave a small machine idle.
-        "cpuCFSQuota": False,
         # What a real node has: no pod starts processes without end.
         "podPidsLimit": 4096,
         "failCgroupV1": False,
