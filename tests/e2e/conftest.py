@@ -30,7 +30,7 @@ SOAK = {
 }
 
 # The files that take minutes, so that none of them begins when the others have ended.
-FIRST = ("test_canary.py", "test_bad_luck.py", "test_lifecycle.py", "test_transformer.py")
+FIRST = ("test_canary.py", "test_bad_luck.py", "test_lifecycle.py", "test_damage.py", "test_transformer.py")
 
 # Set by who has just run `python -m testbed`.
 BROUGHT_UP = "PILOTFISH_TESTBED_IS_UP"
