@@ -20,6 +20,7 @@ from support.deployments import Deployments
 
 # Minutes each: the whole suite stays under an hour from nothing on two cores.
 SOAK = {
+    "test_autoscaling.py",
     "test_capacity.py",
     "test_gateway.py",
     "test_gateway_rollout.py",

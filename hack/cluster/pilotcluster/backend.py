@@ -44,6 +44,9 @@ class Backend(Protocol):
     def stop_gateway(self, layout: Layout) -> None:
         """End the gateway; the objects stay."""
 
+    def metrics(self, layout: Layout) -> None:
+        """Run a metrics-server; it goes with the cluster."""
+
     def logs(self, layout: Layout, program: str | None, lines: int) -> str:
         """The end of the logs of one program, or of all."""
 

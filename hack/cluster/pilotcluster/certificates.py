@@ -1,7 +1,8 @@
 """A cluster's certificates and kubeconfigs, made with the machine's openssl.
 
-Two authorities: one for the API server and its clients, one for etcd alone, so that no client of the API server can
-read the database behind its back. Must not be used for anything that outlives a local cluster.
+Three authorities: one for the API server and its clients, one for etcd alone, so that no client of the API server can
+read the database behind its back, and one for the API server where it speaks for somebody else. Must not be used for
+anything that outlives a local cluster.
 """
 
 import base64
@@ -18,6 +19,7 @@ from pilotcluster.console import ClusterError
 from pilotcluster.paths import Layout
 
 DAYS = 3650
+AUTHORITIES = ("ca", "etcd-ca", "front-proxy-ca")
 OPENSSL_CONFIG = "[req]\ndistinguished_name=name\n[name]\n"
 NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
@@ -40,6 +42,7 @@ def api_certificates(*, addresses: Sequence[str]) -> list[Certificate]:
         Certificate(name="etcd", user="etcd", hosts=("127.0.0.1", "localhost"), authority="etcd-ca"),
         Certificate(name="apiserver", user="kube-apiserver", hosts=(*addresses, "localhost", *names)),
         Certificate(name="apiserver-kubelet", user="kube-apiserver-kubelet-client"),
+        Certificate(name="front-proxy-client", user="front-proxy-client", authority="front-proxy-ca"),
         Certificate(name="admin", user="kubernetes-admin", group="system:masters"),
         Certificate(name="controller-manager", user="system:kube-controller-manager"),
     ]
@@ -61,7 +64,7 @@ def issue(layout: Layout, wanted: Sequence[Certificate]) -> None:
     layout.certificates.mkdir(parents=True, exist_ok=True, mode=0o700)
     (layout.certificates / "openssl.cnf").write_text(OPENSSL_CONFIG, encoding="ascii")
     with ThreadPoolExecutor(max_workers=4) as pool:
-        authorities = [pool.submit(_authority, layout, name) for name in ("ca", "etcd-ca")]
+        authorities = [pool.submit(_authority, layout, name) for name in AUTHORITIES]
         signing = pool.submit(_signing_key, layout)
         for future in authorities:
             future.result()

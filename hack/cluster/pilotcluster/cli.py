@@ -107,6 +107,13 @@ def gateway(args: argparse.Namespace) -> None:
             print(responsible.gateway(layout, args.namespace))
 
 
+def metrics(args: argparse.Namespace) -> None:
+    """Run a real metrics-server, for `kubectl top` and autoscalers."""
+    layout = _existing(args.name)
+    with locked(layout):
+        backend.backend_of(record.read(layout)).metrics(layout)
+
+
 def print_gateway_api(_args: argparse.Namespace) -> None:
     """Print the folder of the Gateway API's CRDs, which are fetched when missing."""
     print(tools.gateway_api_folder())
@@ -208,7 +215,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     functions = {
         "up": up, "down": down, "status": status, "load": load, "gpus": gpus, "logs": logs,
-        "gateway": gateway, "kubeconfig": kubeconfig, **PRINTERS,
+        "gateway": gateway, "metrics": metrics, "kubeconfig": kubeconfig, **PRINTERS,
     }  # fmt: skip
     parsers = {name: commands.add_parser(name, help=function.__doc__) for name, function in functions.items()}
     usual = os.environ.get("PILOTFISH_CLUSTER") or DEFAULT_NAME

@@ -114,6 +114,13 @@ class Kind:
     def stop_gateway(self, layout: Layout) -> None:
         """See backend.Backend: there is none that this program started."""
 
+    def metrics(self, layout: Layout) -> None:
+        """See backend.Backend."""
+        raise ClusterError(
+            f"cluster {layout.name} runs in {self.engine}: install metrics-server with kubectl, "
+            "or use PILOTFISH_BACKEND=native"
+        )
+
     def logs(self, layout: Layout, program: str | None, lines: int) -> str:
         """See backend.Backend: the node's journal, of the unit with the program's name when one is given."""
         unit = [f"--unit={program}"] if program else []

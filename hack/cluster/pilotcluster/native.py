@@ -12,6 +12,7 @@ from pilotcluster import (
     gateway,
     gpus,
     images,
+    metrics,
     node,
     node_config,
     processes,
@@ -98,6 +99,12 @@ class Native:
     def stop_gateway(self, layout: Layout) -> None:
         """See backend.Backend."""
         gateway.stop(layout)
+
+    def metrics(self, layout: Layout) -> None:
+        """See backend.Backend."""
+        current = _running_node(layout)
+        addresses = node_config.Addresses(current.index)
+        metrics.start(layout, current, holder=node.holder_of(current), address=addresses.node)
 
     def logs(self, layout: Layout, program: str | None, lines: int) -> str:
         """See backend.Backend."""

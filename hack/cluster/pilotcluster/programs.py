@@ -8,6 +8,7 @@ from pilotcluster.paths import Layout
 
 DOMAIN = "cluster.local"
 XDS_PORT = 18003
+METRICS_PORT = 18004
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,12 @@ def apiserver(layout: Layout, kube: Path, endpoints: Endpoints) -> list[str]:
         f"--service-account-key-file={layout.certificates / 'service-accounts.pub'}",
         f"--service-account-signing-key-file={layout.key('service-accounts')}",
         f"--service-account-issuer=https://kubernetes.default.svc.{DOMAIN}",
+        # For servers that serve a part of the API: the calls that it passes on say who asked.
+        f"--requestheader-client-ca-file={layout.certificate('front-proxy-ca')}",
+        "--requestheader-allowed-names=front-proxy-client", "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        "--requestheader-group-headers=X-Remote-Group", "--requestheader-username-headers=X-Remote-User",
+        f"--proxy-client-cert-file={layout.certificate('front-proxy-client')}",
+        f"--proxy-client-key-file={layout.key('front-proxy-client')}", "--enable-aggregator-routing=true",
         "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true", "--anonymous-auth=true", "--endpoint-reconciler-type=lease",
     ]  # fmt: skip
@@ -137,6 +144,17 @@ def contour(program: Path, *, config: Path, kubeconfig: Path, address: str) -> l
         "--debug-http-address=127.0.0.1", "--debug-http-port=18001", "--stats-address=127.0.0.1", "--stats-port=18002",
         f"--envoy-service-http-address={address}", f"--envoy-service-https-address={address}",
         f"--ingress-status-address={address}", *without,
+    ]  # fmt: skip
+
+
+def metrics_server(layout: Layout, program: Path) -> list[str]:
+    """What reads the node's figures and serves them as metrics.k8s.io."""
+    client = layout.kubeconfig
+    return [
+        str(program), f"--kubeconfig={client}", f"--authentication-kubeconfig={client}",
+        f"--authorization-kubeconfig={client}", f"--secure-port={METRICS_PORT}",
+        f"--cert-dir={layout.folder / 'metrics-server'}", f"--kubelet-certificate-authority={layout.certificate('ca')}",
+        "--kubelet-preferred-address-types=InternalIP", "--metric-resolution=15s",
     ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ KUBERNETES_VERSION = "v1.36.3"
 CONTAINERD_VERSION = "v2.4.2"
 KIND_VERSION = "v0.33.0"
 HELM3_VERSION = "v3.22.0"
+METRICS_SERVER_VERSION = "v0.9.0"
 CONTOUR_VERSION = "v1.33.8"
 GATEWAY_API_VERSION = "v1.3.0"
 """The version that this Contour implements."""
@@ -93,6 +94,19 @@ def helm3_program() -> Path:
 
     key = _key(HELM3_VERSION, flags, _go_version(go))
     return _cached(f"helm3-{key}", f"build Helm {HELM3_VERSION} from its Go module", build) / "helm"
+
+
+def metrics_server_program() -> Path:
+    """metrics-server; built when missing (2 min cold)."""
+    go = _go()
+    module = f"sigs.k8s.io/metrics-server/cmd/metrics-server@{METRICS_SERVER_VERSION}"
+
+    def build(target: Path) -> None:
+        _run_go(go, "install", "-ldflags", "-s -w", module, cwd=target, bin_folder=target)
+
+    key = _key(METRICS_SERVER_VERSION, _go_version(go))
+    what = f"build metrics-server {METRICS_SERVER_VERSION} from its Go module"
+    return _cached(f"metrics-server-{key}", what, build) / "metrics-server"
 
 
 def gateway_api_folder() -> Path:
