@@ -6,11 +6,14 @@ limit is. Prints the most that was held in anonymous memory, the most that the k
 whether anything was killed.
 """
 
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +81,12 @@ class Cage:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def close(self) -> None:
-        """The cgroup goes; nothing runs in it any more."""
+        """What a killed program left running ends, and the cgroup goes."""
+        while left := (self.folder / "cgroup.procs").read_text().split():
+            for process in left:
+                with suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGKILL)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
         self.folder.rmdir()
 
 

@@ -25,10 +25,11 @@ def busy(deployments: Deployments, kubectl: Kubectl, namespace: str, tmp_path: P
     upload(kubectl, write_samples(tmp_path / "samples.npz"), "busy/samples.npz", namespace=namespace)
     model = write_model(tmp_path / "model.onnx", scale=1.0, slow=True)
     uri = upload(kubectl, model, "busy/model.onnx", namespace=namespace)
-    keys = {"credentials": {"secretName": "store-credentials"}}
+    secret = {"secretName": "store-credentials"}
+    samples = {"uri": "s3://models/busy/samples.npz", **secret}
     autoscaling = {"minReplicas": 1, "maxReplicas": PODS, "metrics": [{"type": "CPU", "target": 60}]}
     spec = {
-        "model": {"uri": uri, "samples": {"uri": "s3://models/busy/samples.npz", **keys}, **keys},
+        "model": {"uri": uri, "credentials": secret, "samples": samples},
         "optimization": {"batchSizes": [1]},
         "serving": {"gpus": {"count": 0}, "autoscaling": autoscaling},
     }

@@ -12,7 +12,7 @@ from support.deployments import Deployments
 from support.status_check import check_status
 from support.tf_python import tensorflow_models
 
-KEYS = {"credentials": {"secretName": "store-credentials"}}
+SECRET = {"secretName": "store-credentials"}
 
 
 def check_answers(deployments: Deployments, name: str, inputs: dict, expected: dict) -> None:
@@ -29,9 +29,9 @@ def test_serving_settings_are_measured_on_a_triton_beside_the_optimizer(
 ):
     upload(kubectl, write_samples(tmp_path / "samples.npz"), "tuned/samples.npz", namespace=namespace)
     uri = upload(kubectl, write_model(tmp_path / "model.onnx", scale=1.0), "tuned/model.onnx", namespace=namespace)
-    samples = {"uri": "s3://models/tuned/samples.npz", **KEYS}
+    samples = {"uri": "s3://models/tuned/samples.npz", **SECRET}
     spec = {
-        "model": {"uri": uri, "samples": samples, **KEYS},
+        "model": {"uri": uri, "credentials": SECRET, "samples": samples},
         "optimization": {"batchSizes": [1, 8], "tuning": {"concurrency": 4, "time": "30s"}},
         "serving": {"gpus": {"count": 0}},
     }
@@ -53,7 +53,7 @@ def test_a_keras_model_is_served_as_tensorflow_answered(deployments: Deployments
     run_cluster("load", f"pilotfish/optimizer-tf:{TAG}")
     models = tensorflow_models()
     uri = upload(kubectl, models / "cnn.keras", "keras/cnn.keras", namespace=namespace)
-    deployments.apply("keras", {"model": {"uri": uri, **KEYS}, "serving": {"gpus": {"count": 0}}})
+    deployments.apply("keras", {"model": {"uri": uri, "credentials": SECRET}, "serving": {"gpus": {"count": 0}}})
     body = deployments.wait_ready("keras", seconds=600)
     check_status(body)
     assert body["status"]["source"]["format"] == "Keras"
