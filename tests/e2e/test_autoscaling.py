@@ -27,7 +27,7 @@ def busy(deployments: Deployments, kubectl: Kubectl, namespace: str, tmp_path: P
     uri = upload(kubectl, model, "busy/model.onnx", namespace=namespace)
     secret = {"secretName": "store-credentials"}
     samples = {"uri": "s3://models/busy/samples.npz", **secret}
-    autoscaling = {"minReplicas": 1, "maxReplicas": PODS, "metrics": [{"type": "CPU", "target": 60}]}
+    autoscaling = {"minReplicas": 1, "maxReplicas": PODS, "metrics": [{"type": "CPU", "target": "60"}]}
     spec = {
         "model": {"uri": uri, "credentials": secret, "samples": samples},
         "optimization": {"batchSizes": [1]},
@@ -43,7 +43,7 @@ def wait_pods(busy: Deployments, count: int) -> None:
 
     def settled() -> bool:
         body = busy.get(NAME)
-        return (body["spec"]["replicas"], body["status"]["readyReplicas"]) == (count, count)
+        return (body["spec"].get("replicas"), body["status"].get("readyReplicas")) == (count, count)
 
     wait_for(f"{count} pods", settled, seconds=SECONDS, found=lambda: busy.story(NAME))
 
