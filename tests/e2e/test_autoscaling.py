@@ -43,7 +43,7 @@ def wait_pods(busy: Deployments, count: int) -> None:
 
     def settled() -> bool:
         body = busy.get(NAME)
-        return (body["spec"].get("replicas"), body["status"].get("readyReplicas")) == (count, count)
+        return (body["spec"]["serving"].get("replicas"), body["status"].get("readyReplicas")) == (count, count)
 
     wait_for(f"{count} pods", settled, seconds=SECONDS, found=lambda: busy.story(NAME))
 
