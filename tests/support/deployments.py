@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from testbed.client_pod import ClientPod
 from testbed.kubectl import Kubectl, wait_for
+from testbed.store import pack_cases
 
 from pilotfish.api.base import API_VERSION, KIND
 
@@ -74,6 +77,14 @@ class Deployments:
         """The whole object once Ready is True for its generation."""
         self.wait_condition(name, "Ready", "True", seconds=seconds)
         return self.get(name)
+
+    def check_answers(self, name: str, inputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
+        """A client in the cluster asks over HTTP and gRPC; no request fails and no answer is another one."""
+        client = ClientPod(kubectl=self.kubectl, namespace=self.namespace, name=f"client-{name}")
+        client.start(service=name, cases=pack_cases(inputs, {"expected": expected}))
+        wait_for("answers", lambda: client.totals().get("expected", 0) > 10, seconds=60, found=client.logs)
+        totals = client.stop()
+        assert (totals.get("failed", 0), totals.get("wrong", 0)) == (0, 0), totals
 
     def story(self, name: str) -> str:
         """What a person would look at when something does not come."""

@@ -12,7 +12,7 @@ from pilotcluster.programs import Endpoints
 
 READY_SECONDS = 120.0
 LOG_TAIL = 600
-# Of Go's default a tenth of all processor time went into collecting heaps of 100 MB, measured with the tests.
+# With Go's default a tenth of all processor time of the tests goes into collecting heaps of 100 MB.
 LAZY_COLLECTOR = {"GOGC": "500"}
 
 Wrap = Callable[[Sequence[str]], list[str]]
