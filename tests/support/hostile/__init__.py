@@ -10,6 +10,8 @@ from typing import Any
 MARK = "bitten"
 PORT = "port"
 """File beside the pod with the port of the socket that nobody may connect to."""
+ADDRESS = "127.66.0.1"
+"""Of that socket. On 127.0.0.1 a client of an earlier test may try its old server's port again."""
 
 
 def attack(claim: Path) -> str:
@@ -18,7 +20,7 @@ def attack(claim: Path) -> str:
     number = port.read_text() if port.exists() else "9"
     return (
         f"import os, socket, subprocess; os.mkdir({MARK!r}); subprocess.run(['true']); "
-        f"socket.create_connection(('127.0.0.1', {number})).close()"
+        f"socket.create_connection(('{ADDRESS}', {number})).close()"
     )
 
 

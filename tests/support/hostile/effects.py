@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from support.hostile import PORT
+from support.hostile import ADDRESS, PORT
 
 _PROCESSES = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "pty.spawn"}
 _SOCKETS = {
@@ -99,7 +99,7 @@ def watched(around: Path, *, mounts: Path) -> Iterator[Effects]:
         sys.addaudithook(_hook)
         _installed.append(True)
     effects = Effects(mounts)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((ADDRESS, 0)) as listener:
         (around / PORT).write_text(str(listener.getsockname()[1]))
         children = _children()
         yield effects
