@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 from safetensors.numpy import save_file
 
 from pilotfish.api.job_input import JobServing
@@ -155,6 +155,19 @@ class TestInt8:
         assert operators(order.target)["QuantizeLinear"] == 0
         runner = OpenVinoRunner(order.target, threads=1, precision=made.parameters[PRECISION])
         assert difference(runner.run(VECTORS)["y"], mlp_answers(order.source, VECTORS["x"])) < 0.03
+
+    @pytest.mark.parametrize(("obeyed", "chosen"), [(True, EXACT), (False, BFLOAT16)])
+    def test_between_an_encoder_s_products_nothing_is_rounded_where_the_server_obeys(
+        self, tmp_path, monkeypatch, obeyed, chosen
+    ):
+        monkeypatch.setattr(recipes, "has_bfloat16", lambda: True)
+        weights = [numpy_helper.from_array(RNG.standard_normal((16, 4)).astype(np.float32), "w")]
+        nodes = [helper.make_node("MatMul", ["x", "w"], ["z"], "mm"), helper.make_node("Softmax", ["z"], ["y"], "soft")]
+        path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 16]}, {"y": ["n", 4]}, weights)
+        serving = JobServing(obeys_precision_hint=obeyed)
+        tried = recipes.openvino_recipes(OptimizationSpec(precisions=(Precision.INT8,)), serving, SIGNATURE)
+        make = next(recipe for variant, _, recipe in tried if variant == "openvino-int8")
+        assert make(make_order(path, VECTORS)).parameters == chosen
 
     def test_noise_calibrates_nothing(self, tmp_path):
         order = make_order(save_mlp(tmp_path / "m.onnx"), VECTORS, given=False)

@@ -43,7 +43,8 @@ def test_concurrent_requests_run_as_one_batch_and_get_their_own_rows(tmp_path, s
         answers = list(pool.map(lambda row: infer(grpc(server), triton_grpc, "linear", {"x": row}), rows))
 
     for row, answer in zip(rows, answers, strict=True):
-        np.testing.assert_allclose(answer, expected(row), rtol=1e-6)
+        # A row's place in the batch decides the order of its sum: float32's epsilon times the summands, not the sum.
+        np.testing.assert_allclose(answer, expected(row), rtol=1e-6, atol=4e-6)
     assert metric(server, "nv_inference_count") == 8
     assert metric(server, "nv_inference_exec_count") == 1
 

@@ -145,6 +145,18 @@ def print_helm3(_args: argparse.Namespace) -> None:
     print(tools.helm3_program())
 
 
+def make_programs(_args: argparse.Namespace) -> None:
+    """Fetch or build all that tests without nodes start: minutes on a new machine, more than one test may take."""
+    for make in (
+        tools.client_folder,
+        tools.kubernetes_folder,
+        tools.helm3_program,
+        tools.gateway_api_folder,
+        tools.monitoring_crds_folder,
+    ):
+        make()
+
+
 def sweep(*, keep: str) -> None:
     """Remove clusters whose owner ended without taking them down."""
     for path in sorted(state_root().glob("*/state.json")):
@@ -205,6 +217,7 @@ PRINTERS = {
     "helm3": print_helm3,
     "gateway-api": print_gateway_api,
     "monitoring-crds": print_monitoring_crds,
+    "programs": make_programs,
 }
 """Commands about programs and files, not about a cluster."""
 
