@@ -36,7 +36,7 @@ def start(layout: Layout, current: Record, *, holder: int, address: str, namespa
     folder = layout.folder / "gateway"
     config, admin = folder / "contour.yaml", folder / "admin.sock"
     text = json.dumps(make_contour_config(namespace))
-    running = {process.name for process in _processes(layout)} == PROGRAMS
+    running = {process.name for process in processes.running(layout.folder, PROGRAMS)} == PROGRAMS
     if running and config.read_text(encoding="utf-8") == text and _is_programmed(server, namespace):
         return url
     stop(layout)
@@ -77,7 +77,7 @@ def start(layout: Layout, current: Record, *, holder: int, address: str, namespa
 
 def stop(layout: Layout) -> None:
     """End Contour and Envoy, if they run."""
-    processes.kill(_processes(layout))
+    processes.kill(processes.running(layout.folder, PROGRAMS))
 
 
 def make_contour_config(namespace: str) -> dict[str, Any]:
@@ -158,10 +158,6 @@ def _is_live(admin: Path) -> bool:
             return b" 200 " in probe.recv(64)
     except OSError:
         return False
-
-
-def _processes(layout: Layout) -> list[processes.Process]:
-    return [process for process in processes.strays(layout.folder) if process.name in PROGRAMS]
 
 
 def _kubectl(layout: Layout, *args: str) -> None:

@@ -23,7 +23,7 @@ def start(layout: Layout, current: Record, *, holder: int, address: str) -> None
     server = api.connect(layout, current.server)
     program = tools.metrics_server_program()
     with step("metrics-server"):
-        if not _runs(layout):
+        if not processes.running(layout.folder, {NAME}):
             command = programs.metrics_server(layout, program)
             processes.start(NAME, programs.inside(holder, layout, command), log=layout.logs / f"{NAME}.log")
         server.apply(make_objects(address))
@@ -37,7 +37,7 @@ def start(layout: Layout, current: Record, *, holder: int, address: str) -> None
 
 def has_figures(layout: Layout, server: api.Api) -> bool:
     """Whether the API server hands out what it has read of a node. Raises ClusterError when it has ended."""
-    if not _runs(layout):
+    if not processes.running(layout.folder, {NAME}):
         raise ClusterError(f"{NAME} ended: see {NAME}.log in {layout.logs}")
     try:
         found = server.call("GET", f"/apis/{GROUP}/{VERSION}/nodes") or {}
@@ -79,7 +79,3 @@ def make_objects(address: str) -> list[dict[str, Any]]:
             },
         },
     ]
-
-
-def _runs(layout: Layout) -> bool:
-    return any(process.name == NAME for process in processes.strays(layout.folder))

@@ -7,7 +7,7 @@ the cluster's state folder in its command line. Nothing else is ever signalled.
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,11 @@ def strays(folder: Path) -> list[Process]:
         if needle in cmdline and ours and began is not None:
             found.append(Process(name=program.name, pid=int(entry.name), started=began))
     return found
+
+
+def running(folder: Path, names: Container[str]) -> list[Process]:
+    """Our programs of these names that work for the state folder."""
+    return [process for process in strays(folder) if process.name in names]
 
 
 def kill(processes: Iterable[Process]) -> None:

@@ -70,6 +70,15 @@ def test_without_a_place_in_time_pods_are_swapped_and_that_stays_told():
     assert keep_plan(begun, state) == (state, None), "measured anew it would speak of what was stopped"
 
 
+def test_scaled_during_a_swap_it_tells_what_is_needed_now_at_the_times_that_were_measured():
+    begun, state = at(deployment(OLD, 3), deployment(NEW, 1), plan="Swap", minAvailable=3)
+    promised = state.capacity.model_copy(update={"gpus_needed": 2, "rollback_eta": "40s"})
+    told, _ = keep_plan(begun, state.model_copy(update={"capacity": promised}))
+    assert (told.capacity.gpus_needed, told.capacity.rollback_eta) == (4, "40s")
+    assert told.capacity.message.endswith("3 of 4 keep serving")
+    assert keep_plan(begun, told) == (told, None), "told once"
+
+
 def test_what_no_plan_allows_is_told_with_its_cure():
     late = int(DEADLINE.total_seconds())
     scope, state = at(deployment(OLD, 4), deployment(NEW, 1, 0), waiting("p", seconds=late), minAvailable=4)

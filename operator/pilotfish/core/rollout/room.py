@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pilotfish.api.reasons import Reason
 from pilotfish.api.rollout import Capacity, Strategy
-from pilotfish.api.rollout_status import RolloutStatus
+from pilotfish.api.rollout_status import CapacityStatus, RolloutStatus
 from pilotfish.core.failures import Finding, parse_time
 from pilotfish.core.objects import Body, condition_of
 from pilotfish.core.rollout.capacity import CapacityAsk, plan_capacity, schedule_overdue, unscheduled_since
@@ -33,10 +33,23 @@ def keep_plan(scope: Scope, state: RolloutStatus) -> tuple[RolloutStatus, Findin
     plan = plan_capacity(_ask(scope, state), scope.observed.room, begun=begun)
     known = state.capacity
     # What was promised before stable pods were stopped stays told: measured anew, it would speak of what is stopped.
-    told = known is not None and begun is not None and known.plan == plan.status.plan
-    if known is not None and (told or (known.plan, known.message) == (plan.status.plan, plan.status.message)):
+    fresh = plan.status
+    if known is not None and begun is not None and known.plan == fresh.plan:
+        fresh = _keep_promises(known, fresh)
+    if known is not None and (known.plan, known.message) == (fresh.plan, fresh.message):
         return state, plan.blocked
-    return state.model_copy(update={"capacity": plan.status}), plan.blocked
+    return state.model_copy(update={"capacity": fresh}), plan.blocked
+
+
+def _keep_promises(known: CapacityStatus, fresh: CapacityStatus) -> CapacityStatus:
+    """What was promised before stable pods were stopped: measured anew, times would speak of what is stopped.
+
+    Another number of replicas is another promise about pods, at the times that were measured.
+    """
+    if known.gpus_needed in {None, fresh.gpus_needed}:
+        return known
+    kept = {"expected_downtime": known.expected_downtime, "rollback_eta": known.rollback_eta}
+    return fresh.model_copy(update=kept)
 
 
 def first_pods(scope: Scope, mode: Capacity, steps: tuple[ResolvedStep, ...]) -> int:
