@@ -6,6 +6,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from pilotfish.optimizer import environment
+from pilotfish.optimizer.compress import graph, room
 from pilotfish.optimizer.compress.dynamic import to_int8_dynamic
 from pilotfish.optimizer.compress.graph import operators
 from pilotfish.optimizer.compress.half import to_fp16
@@ -82,6 +83,35 @@ def test_dynamic_and_weights_are_smaller_and_show_their_layers(tmp_path):
         assert difference(_unseen(order, order.target), _unseen(order, source)) < 0.05
         assert {one.op for one in made.layers} == {"MatMul"}
         assert all(0 < one.error < 0.05 for one in made.layers)
+
+
+@pytest.mark.parametrize("recipe", [to_int8_static, to_int8_dynamic, to_int8_weights])
+def test_a_large_model_is_made_with_its_tensors_beside_and_served_as_one_file(recipe, tmp_path, monkeypatch):
+    """What is made on the way is mapped, not read; what comes of it is the same."""
+    made = {}
+    for name, beside_from in (("small", graph.BESIDE_FROM), ("large", 0)):
+        monkeypatch.setattr(graph, "BESIDE_FROM", beside_from)
+        (tmp_path / name).mkdir()
+        order = make_order(save_mlp(tmp_path / name / "m.onnx"), VECTORS)
+        layers = recipe(order).layers
+        assert (order.prepared().with_name("model.onnx.data")).is_file() == (name == "large")
+        assert {path.name for path in order.target.parent.iterdir()} == {"model.onnx"}
+        made[name] = answers(order.target, VECTORS), [(one.layer, one.error) for one in layers]
+    np.testing.assert_array_equal(made["large"][0], made["small"][0])
+    assert made["large"][1] == made["small"][1] != []
+
+
+def test_what_does_not_fit_into_the_memory_that_is_left_is_refused_before_it_is_tried(tmp_path, monkeypatch):
+    source = save_mlp(tmp_path / "m.onnx")
+    size = source.stat().st_size
+    monkeypatch.setattr(room, "room_here", lambda: 5 * size)
+    room.check_room("openvino-int8", source)  # small: libraries weigh more than the model
+    monkeypatch.setattr(graph, "BESIDE_FROM", 0)
+    room.check_room("onnx-int8-static", source)
+    with pytest.raises(
+        RefusedError, match=r"9\.9 times the model in memory .*raise spec\.optimization\.resources\.memory"
+    ):
+        room.check_room("openvino-int8", source)
 
 
 def test_half_precision_halves_the_weights(tmp_path):

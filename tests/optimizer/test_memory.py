@@ -1,5 +1,7 @@
 """Models that do not fit beside each other take turns; the answers stay the same."""
 
+import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,28 @@ def test_the_least_recently_used_goes_first():
     for one in (a, b, a, c):
         ask(room, one)
     assert running(a, b, c) == [True, False, True]
+
+
+def test_what_children_hold_is_not_there_for_the_parent(tmp_path, monkeypatch):
+    (limit := tmp_path / "memory.max").write_text(str(4 * GIB))
+    monkeypatch.setattr(memory, "CGROUP_LIMITS", (limit,))
+    monkeypatch.setattr(memory, "available_memory", lambda: 64 * GIB)
+    alone = memory.room_here()
+    assert alone <= 4 * GIB - memory.resident_bytes(os.getpid()) + (64 << 20)
+    with subprocess.Popen(["python", "-c", "held = bytes(range(256)) * 2**20; print(flush=True); input()"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # fmt: skip
+        child.stdout.readline()
+        assert alone - memory.room_here() > 200 << 20
+        child.communicate(b"\n")
+
+
+def test_a_model_that_only_a_cycle_holds_is_given_back():
+    holder = [np.zeros(64 << 20, np.uint8) + 1]
+    holder.append(holder)
+    held = memory.resident_bytes(os.getpid())
+    del holder
+    memory.give_back()
+    assert held - memory.resident_bytes(os.getpid()) > 60 << 20
 
 
 def test_no_more_go_than_must():

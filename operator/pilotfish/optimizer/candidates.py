@@ -15,10 +15,12 @@ from pilotfish.optimizer.compress.graph import operators, prepare, save_onnx
 from pilotfish.optimizer.compress.half import to_fp16
 from pilotfish.optimizer.compress.openvino import openvino_recipes
 from pilotfish.optimizer.compress.order import Order, Recipe, RefusedError
+from pilotfish.optimizer.compress.room import check_room
 from pilotfish.optimizer.compress.static import CONVOLUTIONS, to_int8_static
 from pilotfish.optimizer.compress.weights import to_int8_weights
 from pilotfish.optimizer.environment import needs_narrow_weights
 from pilotfish.optimizer.errors import OptimizerError
+from pilotfish.optimizer.memory import give_back
 from pilotfish.optimizer.model import Candidate, FailedCandidate, LoadedModel, Samples
 
 BASE = "onnx-fp32"
@@ -68,6 +70,8 @@ def _attempt(variant: str, fmt: ArtifactFormat, precision: Precision, make: Call
         reason = error.message
     except Exception as error:  # noqa: BLE001 - exporters fail in every way; the reason goes into the report
         reason = f"{type(error).__name__}: {error}"
+    finally:
+        give_back()
     return FailedCandidate(
         variant=variant, format=fmt, precision=precision, reason=one_line(reason, limit=300), refused=refused
     )
@@ -138,6 +142,7 @@ def _derive(shop: Workshop, base: Built, variant: str, precision: Precision, rec
 
 
 def _follow(shop: Workshop, recipe: Recipe, variant: str, precision: Precision) -> Candidate:
+    check_room(variant, shop.folder / BASE / "model.onnx")
     folder = _fresh(shop.folder / variant)
     made = recipe(make_order(shop, folder / "model.onnx"))
     return Candidate(

@@ -4,6 +4,9 @@ A candidate is a process with a whole model in it. Ten candidates of a gigabyte 
 those used least recently are parked (their process ends) and start again when they are asked.
 """
 
+import contextlib
+import ctypes
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +71,25 @@ def budget_for_workers() -> int:
     return max(left - RESERVE, 0)
 
 
+def room_here() -> int:
+    """Bytes that this process may still take, by the container's limit or the machine's free memory."""
+    limit = container_limit()
+    if limit is None:
+        return available_memory()
+    held = sum(resident_bytes(pid) for pid in (os.getpid(), *_children()))
+    return max(min(available_memory(), limit - held), 0)
+
+
+def give_back() -> None:
+    """Return what is free in this process to the system: cycles that hold a model, pages that malloc keeps.
+
+    After 8-bit weights of 1 GiB were made 1.3 GB stayed with the process otherwise, for nothing.
+    """
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # glibc has it, other C libraries give back by themselves or not at all
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def container_limit() -> int | None:
     """The memory limit of this container; None without one. Both generations of control groups are read."""
     for path in CGROUP_LIMITS:
@@ -94,6 +116,12 @@ def resident_bytes(pid: int) -> int:
         return _field(Path(f"/proc/{pid}/status"), "VmRSS")
     except (OSError, StopIteration):  # it ended; what is left of it has no such line
         return 0
+
+
+def _children() -> Iterator[int]:
+    """Processes that a thread of this one has started."""
+    for path in Path("/proc/self/task").glob("*/children"):
+        yield from map(int, path.read_text().split())
 
 
 def _field(path: Path, name: str) -> int:

@@ -48,7 +48,7 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
 
     def release(self) -> None:
-        """Let go of a runner that is a process of its own; it comes back by itself when it is asked again."""
+        """Let go of the memory of a runner that can; it comes back by itself when it is asked again."""
         close = getattr(self.runner, "close", None)
         if close is not None:
             close()

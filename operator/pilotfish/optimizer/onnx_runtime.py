@@ -35,8 +35,19 @@ class OnnxRunner:
         options.log_severity_level = 3
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._path, self._options = path, options
+        self._opened: ort.InferenceSession | None = None
         self._outputs = [o.name for o in self._session.get_outputs()]
+
+    @property
+    def _session(self) -> ort.InferenceSession:
+        if self._opened is None:
+            self._opened = ort.InferenceSession(str(self._path), self._options, providers=["CPUExecutionProvider"])
+        return self._opened
+
+    def close(self) -> None:
+        """Let go of the model's memory; the next call opens the file again."""
+        self._opened = None
 
     @property
     def runtime(self) -> str:

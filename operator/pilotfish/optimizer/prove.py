@@ -127,7 +127,8 @@ class Prover:
         return self._stack.enter_context(Worker(subject, work=self._work, room=self._room))
 
     def prove(self, built: list[Candidate | FailedCandidate], progress: Progress) -> list[Proof]:
-        """The verdict on every candidate, in order. All of them load at once, each in its own process."""
+        """The verdict on every candidate, in order. All that fit load at once, each in its own process."""
+        self._room.budget = budget_for_workers()  # building has changed what this process holds
         started = [(one, self._load(one)) for one in built]
         proofs = []
         for index, (one, worker) in enumerate(started):

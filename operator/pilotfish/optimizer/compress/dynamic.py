@@ -2,7 +2,7 @@
 
 from onnx import TensorProto
 
-from pilotfish.optimizer.compress.graph import is_large, is_quantized, operators
+from pilotfish.optimizer.compress.graph import goes_beside, is_quantized, join, operators
 from pilotfish.optimizer.compress.layers import matched_errors
 from pilotfish.optimizer.compress.order import Made, Order
 
@@ -34,9 +34,10 @@ def to_int8_dynamic(order: Order) -> Made:
         per_channel=True,
         reduce_range=order.narrow,
         nodes_to_exclude=list(order.kept),
-        use_external_data_format=is_large(prepared),
+        use_external_data_format=goes_beside(prepared),
         extra_options={"DefaultTensorType": TensorProto.FLOAT},
     )
+    join(order.target)
     after = operators(order.target)
     if all(after[op] >= before[op] for op in OPERATORS if before[op]):
         raise ValueError("quantization changed no operator: its weights are not constants")

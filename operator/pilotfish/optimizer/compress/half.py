@@ -16,7 +16,7 @@ def to_fp16(order: Order) -> Made:
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    model = convert_float_to_float16(onnx.load(str(order.source)), keep_io_types=True)
+    model = convert_float_to_float16(str(order.source), keep_io_types=True)
     if not _halves(model):
         raise ValueError("the conversion changed no weight: the model has none in single precision")
     save_onnx(model, order.target)

@@ -34,12 +34,12 @@ def lone_errors(
 
     Its inputs come from the float model. Largest first; empty for models that fill more than one file.
     """
-    probe = _Probe(onnx.load(str(reference)), onnx.load(str(quantized)))
+    probe = _Probe(onnx.load(str(reference), load_external_data=False), onnx.load(str(quantized)))
     probe.build(ops)
     if not probe.layers or probe.model.ByteSize() > ONE_FILE_LIMIT:
         return ()
     sums = np.zeros((len(probe.layers), 2))
-    session = _session(probe.model)
+    session = _session(probe.model, reference)
     for inputs in calls:
         sums += np.array(session.run(probe.wanted, inputs), dtype=np.float64).reshape(-1, 2)
     return _ranked(
@@ -81,7 +81,7 @@ def matched_errors(
     watched = {n.output[0]: (n.name, n.op_type) for n in _nodes(reference) if n.op_type in ops and n.output[0] in made}
     if not watched:
         return ()
-    runs = [_session(_showing(path, list(watched))) for path in (reference, candidate)]
+    runs = [_session(_showing(path, list(watched)), path) for path in (reference, candidate)]
     sums = np.zeros((len(watched), 2))
     for inputs in calls:
         wanted, found = (session.run(list(watched), inputs) for session in runs)
@@ -197,16 +197,18 @@ def _nodes(path: Path) -> list[Any]:
 
 
 def _showing(path: Path, names: list[str]) -> Any:
-    """The model with these tensors as its outputs."""
-    model = onnx.load(str(path))
+    """The model with these tensors as its outputs; what lies beside the file stays there."""
+    model = onnx.load(str(path), load_external_data=False)
     del model.graph.output[:]
     model.graph.output.extend(helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
     return model
 
 
-def _session(model: Any) -> ort.InferenceSession:
+def _session(model: Any, beside: Path) -> ort.InferenceSession:
+    """A session of a changed graph that still finds the tensors beside the file that it came from."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(beside.parent))
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

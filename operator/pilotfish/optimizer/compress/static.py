@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pilotfish.optimizer.compress.graph import is_large, is_quantized, operators
+from pilotfish.optimizer.compress.graph import goes_beside, is_quantized, join, operators
 from pilotfish.optimizer.compress.layers import lone_errors
 from pilotfish.optimizer.compress.order import Made, Order, RefusedError
 from pilotfish.optimizer.tensors import Array
@@ -54,13 +54,14 @@ def to_int8_static(order: Order) -> Made:
         activation_type=QuantType.QInt8 if order.gpu else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         nodes_to_exclude=list(order.kept),
-        use_external_data_format=is_large(prepared),
+        use_external_data_format=goes_beside(prepared),
         calibration_cache_path=str(_ranges(prepared)),
         extra_options={
             "ActivationSymmetric": order.gpu,
             "OpTypesToExcludeOutputQuantization": [] if convolutional else list(_MATRICES),
         },
     )
+    join(order.target)
     if not operators(order.target)["QuantizeLinear"]:
         raise ValueError("quantization changed no operator: its weights are not constants")
     layers = () if order.kept else lone_errors(prepared, order.target, order.probes(), ops=chosen)

@@ -1,5 +1,6 @@
 """Weights alone in 8 bits: for size, where matrices are much of the model."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,18 @@ def to_int8_weights(order: Order) -> Made:
 
 def matrix_share(path: Path) -> float:
     """Bytes of constant matrices of MatMul and Gemm over the bytes of all constants."""
-    graph = onnx.load(str(path)).graph
-    sizes = {t.name: numpy_helper.to_array(t).nbytes for t in graph.initializer}
+    graph = onnx.load(str(path), load_external_data=False).graph
+    sizes = {
+        t.name: math.prod(t.dims) * helper.tensor_dtype_to_np_dtype(t.data_type).itemsize for t in graph.initializer
+    }
     matrices = {n.input[1] for n in graph.node if n.op_type in {"MatMul", "Gemm"} and n.input[1] in sizes}
     total = sum(sizes.values())
     return sum(sizes[name] for name in matrices) / total if total else 0.0
+
+
+def _width(data_type: int) -> int:
+    """Bytes of one number."""
+    return int(helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
 def pack(matrix: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
