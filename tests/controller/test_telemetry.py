@@ -8,9 +8,10 @@ import pytest
 from prometheus_client import generate_latest
 from structlog.contextvars import bound_contextvars
 
-from pilotfish.telemetry import logs, metrics
+from pilotfish.telemetry import gauges, logs, metrics
 from pilotfish.telemetry.objects import ObjectStates
-from pilotfish.telemetry.state import ObjectState
+from pilotfish.telemetry.state import SHOWN, ObjectState, children_of
+from support.states import MIDWAY
 
 
 @pytest.fixture
@@ -68,6 +69,20 @@ def test_gauges_follow_the_objects_and_go_with_them():
     assert 'pilotfish_ready{name="digits",namespace="team"} 1.0' in text
     states.clear()
     assert "digits" not in objects.page().decode()
+
+
+def test_gauges_read_no_other_children_than_a_state_holds(monkeypatch):
+    """The reconciler drops the others; a gauge that asked for one would stay empty without a word."""
+    asked = set()
+
+    def asking(state, kind):
+        asked.add(kind)
+        return children_of(state, kind)
+
+    monkeypatch.setattr(gauges, "children_of", asking)
+    for gauge in gauges.GAUGES:
+        list(gauge.rows(MIDWAY))
+    assert asked == SHOWN
 
 
 def test_names_and_first_zeros_are_there_before_anything_happens():

@@ -204,7 +204,7 @@ class KubeCluster:
         while True:
             query = {"labelSelector": selector, "limit": str(limit) if limit else "", "continue": token}
             page = await self._request("GET", kind, path, query={key: value for key, value in query.items() if value})
-            items += page.get("items") or []
+            items += [_without_managers(item) for item in page.get("items") or ()]
             metadata = page.get("metadata") or {}
             token = metadata.get("continue") or ""
             if not token:
@@ -288,6 +288,12 @@ class KubeCluster:
             body=body,
             _request_timeout=timeout,
         )
+
+
+def _without_managers(item: dict[str, Any]) -> dict[str, Any]:
+    """Nobody reads managedFields; a list of thousands must not hold them to its end."""
+    item["metadata"].pop("managedFields", None)
+    return item
 
 
 def _selector(labels: Mapping[str, str]) -> str:

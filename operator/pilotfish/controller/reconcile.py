@@ -32,7 +32,7 @@ from pilotfish.ports import ABSENT, Body, Clock, Cluster, ClusterError, Conflict
 from pilotfish.telemetry import metrics
 from pilotfish.telemetry.logs import logger
 from pilotfish.telemetry.outcomes import count_outcomes
-from pilotfish.telemetry.state import ObjectState
+from pilotfish.telemetry.state import SHOWN, ObjectState
 
 log = logger("pilotfish.reconcile")
 
@@ -263,7 +263,7 @@ class Reconciler:
             uid=reading.body["metadata"]["uid"],
             spec=reading.body.get("spec") or {},
             status=after,
-            objects=reading.objects,
+            objects=tuple(body for body in reading.objects if body["kind"] in SHOWN),
         )
         for event in plan.events:
             await self._cluster.emit(event)

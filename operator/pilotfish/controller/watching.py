@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from random import Random
+from typing import Any
 
 import kopf
 
@@ -31,11 +32,26 @@ class EndlessBackoffs(Iterable[float]):
             yield seconds * jitter.uniform(1, 4 / 3)
 
 
+class NothingKept(kopf.DiffBaseStorage):
+    """No last handled state, and none to compare with: kopf makes one for every event, and `on.event` never asks."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Empty, instead of a deep copy of the object."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        """There never was one."""
+
+    def store(self, **_: Any) -> None:
+        """Nothing is written to the user's object."""
+
+
 def make_settings() -> kopf.OperatorSettings:
     """Settings of kopf: alone, silent, patient."""
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
     settings.persistence.finalizer = f"{GROUP}/unused"
+    settings.persistence.diffbase_storage = NothingKept()
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 30
     settings.networking.error_backoffs = EndlessBackoffs()

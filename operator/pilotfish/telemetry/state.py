@@ -14,10 +14,13 @@ Row = tuple[tuple[str, ...], float]
 STABLE, CANARY, OLD = "stable", "canary", "old"
 """Roles of a revision: it has the traffic, it is on its way, it is leaving."""
 
+SHOWN = frozenset({"ControllerRevision", "Deployment"})
+"""Kinds of children that the gauges read; a state holds no others, since it holds them as long as the object lives."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ObjectState:
-    """What the last pass saw and stored of one ModelDeployment. `objects`: what carries its label, as it was read."""
+    """What the last pass saw and stored of one ModelDeployment. `objects`: children, only those in SHOWN."""
 
     namespace: str
     name: str
