@@ -109,7 +109,7 @@ def test_what_does_not_fit_into_the_memory_that_is_left_is_refused_before_it_is_
     monkeypatch.setattr(graph, "BESIDE_FROM", 0)
     room.check_room("onnx-int8-static", source)
     with pytest.raises(
-        RefusedError, match=r"9\.9 times the model in memory .*raise spec\.optimization\.resources\.memory"
+        RefusedError, match=r"9\.9 times the model in memory, .*raise spec\.optimization\.resources\.memory"
     ):
         room.check_room("openvino-int8", source)
 

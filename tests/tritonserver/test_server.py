@@ -33,6 +33,20 @@ def test_onnx_over_http_and_grpc(tmp_path, start_triton):
     assert metric(server, "nv_inference_count") == 6
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_tensors_that_lie_beside_their_file(tmp_path, start_triton, backend):
+    """As large models are served."""
+    body = 'default_model_filename: "model.onnx" parameters { key: "INFERENCE_PRECISION_HINT" value { string_value: "f32" } }'
+    repository = write_model(tmp_path / "models", "linear", make_config("linear", backend=backend, body=body), None)
+    file = repository / "linear" / "1" / "model.onnx"
+    model = onnx.load_model_from_string(linear_onnx())
+    onnx.save(model, file, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    assert (file.parent / "model.onnx.data").is_file()
+
+    server = start_triton(repository).wait_ready("linear")
+    np.testing.assert_allclose(infer(grpc(server), triton_grpc, "linear", {"x": X}), expected(X), rtol=1e-6, atol=4e-6)
+
+
 def test_concurrent_requests_run_as_one_batch_and_get_their_own_rows(tmp_path, start_triton):
     body = "dynamic_batching { preferred_batch_size: [ 8 ] max_queue_delay_microseconds: 2000000 }"
     repository = write_model(tmp_path / "models", "linear", make_config("linear", body=body), linear_onnx())

@@ -9,6 +9,7 @@ from pathlib import Path
 from pilotfish.api.report import OptimizerReason, TerminationMessage
 from pilotfish.optimizer.benchmark import Measured, benchmark
 from pilotfish.optimizer.candidates import Workshop, build_candidates
+from pilotfish.optimizer.compress.graph import BESIDE_FROM
 from pilotfish.optimizer.conclude import conclude
 from pilotfish.optimizer.errors import OptimizerError, from_os_error
 from pilotfish.optimizer.model import Candidate
@@ -75,11 +76,15 @@ def _compete(run: Run, ready: Prepared) -> TerminationMessage:
 
 
 def _start_original(run: Run, ready: Prepared, prover: Prover) -> Worker | None:
-    """A worker with the original, loading while candidates are built; None where a candidate may be the original."""
+    """A worker with the original, loading while candidates are built.
+
+    None where a candidate may be the original, and for a large one: the memory is the exporters' then.
+    """
     own_onnx = ready.model.onnx is not None and not ready.model.converted
-    if own_onnx or ready.model.torchscript is not None:
+    subject = _original_subject(run, ready, prover)
+    if own_onnx or ready.model.torchscript is not None or subject.bytes() > BESIDE_FROM:
         return None
-    return prover.start(_original_subject(run, ready, prover))
+    return prover.start(subject)
 
 
 def _measure(

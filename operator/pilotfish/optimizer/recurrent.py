@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-_RECURRENT = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
+RECURRENT = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 """Places of initial_h (and initial_c) among the inputs, https://onnx.ai/onnx/operators/onnx__LSTM.html."""
 _MOVES_ONLY = {
     "Cast", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze",
@@ -43,7 +43,7 @@ def _drop_zero_states(graph: Any) -> int:
     is_zero = _zero_finder(graph)
     dropped = 0
     for node in graph.node:
-        for place in _RECURRENT.get(node.op_type, ()):
+        for place in RECURRENT.get(node.op_type, ()):
             if place < len(node.input) and node.input[place] and is_zero(node.input[place]):
                 node.input[place] = ""
                 dropped += 1
@@ -77,7 +77,7 @@ def _merged_layer(reshape: Any, makers: Mapping[str, Any]) -> Any:
         return None
     perm = next((list(a.ints) for a in moved.attribute if a.name == "perm"), None)
     layer = makers.get(moved.input[0])
-    if perm != _DIRECTIONS_LAST or layer is None or layer.op_type not in _RECURRENT:
+    if perm != _DIRECTIONS_LAST or layer is None or layer.op_type not in RECURRENT:
         return None
     both = any(a.name == "direction" and a.s == b"bidirectional" for a in layer.attribute)
     return None if both or layer.output[0] != moved.input[0] else layer

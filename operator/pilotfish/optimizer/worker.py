@@ -41,6 +41,11 @@ class Subject:
     source: dict[str, Any] | None = None
     parameters: dict[str, str] = field(default_factory=dict)
 
+    def bytes(self) -> int:
+        """Size of its file, or of all files of its folder."""
+        path = Path(self.path)
+        return sum(p.stat().st_size for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())
+
 
 KINDS = {Backend.ONNXRUNTIME: "onnx", Backend.OPENVINO: "openvino", Backend.PYTORCH: "torchscript"}
 """A subject's kind by what serves the artifact."""

@@ -132,10 +132,7 @@ class Worker:
 
     def expected_bytes(self) -> int:
         """What it held at most, else a guess: the libraries, and the model's file twice while it is loaded."""
-        path = Path(self._subject.path)
-        files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-        libraries = LIBRARIES.get(self._subject.kind, HEAVY_LIBRARIES)
-        return self._peak or libraries + 2 * sum(p.stat().st_size for p in files)
+        return self._peak or LIBRARIES.get(self._subject.kind, HEAVY_LIBRARIES) + 2 * self._subject.bytes()
 
     def _start(self) -> None:
         if self._room is not None:

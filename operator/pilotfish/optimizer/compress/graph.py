@@ -14,6 +14,8 @@ BESIDE_FROM = 64 << 20
 ONNX Runtime maps that one, where it holds a single file four times while it reads it: preparing 512 MiB took 1.2 GB
 instead of 4.0.
 """
+JOINED_UNTIL = 512 << 20
+"""Up to here what came in two files is joined to one: writing it takes up to three times its size in memory."""
 _LOWEST_OPSET = 13
 _RAISED_OPSET = 17
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
@@ -56,7 +58,7 @@ def goes_beside(path: Path) -> bool:
 def join(target: Path) -> None:
     """One file again of what a quantizer left in two, where one is enough to serve."""
     beside = target.with_name(f"{target.name}.data")
-    if not beside.is_file() or is_large(target):
+    if not beside.is_file() or file_bytes(target) > JOINED_UNTIL:
         return
     model = onnx.load(str(target))
     beside.unlink()

@@ -11,13 +11,13 @@ import onnx
 import torch
 
 from pilotfish.api.report import ModelSignature
-from pilotfish.optimizer.compress.graph import ONE_FILE_LIMIT
+from pilotfish.optimizer.compress.graph import BESIDE_FROM, join, operators
 from pilotfish.optimizer.load_onnx import io_signature
 from pilotfish.optimizer.model import LoadedModel, Samples
 from pilotfish.optimizer.onnx_runtime import OnnxRunner
 from pilotfish.optimizer.pytorch.program import export_program
 from pilotfish.optimizer.pytorch.runtime import to_tensor
-from pilotfish.optimizer.recurrent import simplify_recurrent
+from pilotfish.optimizer.recurrent import RECURRENT, simplify_recurrent
 from pilotfish.optimizer.tensors import Array
 from pilotfish.optimizer.worker import feed
 
@@ -41,6 +41,7 @@ def export_onnx(model: LoadedModel, samples: Samples, target: Path, *, max_batch
                 way(model, _example(model, samples), target)
             _simplify(target)
             check_written(target, model.signature, samples, max_batch=max_batch)
+            join(target)
         except Exception as error:  # noqa: BLE001 - the next exporter may manage what this one cannot
             problems.append(f"{way.__name__.removeprefix('_export_')} exporter: {_first_line(error)}")
             continue
@@ -49,7 +50,10 @@ def export_onnx(model: LoadedModel, samples: Samples, target: Path, *, max_batch
 
 
 def _simplify(path: Path) -> None:
-    """Rewrite the file where something in it is done for nothing. Weights in files of their own stay as they are."""
+    """Rewrite the file where something in it is done for nothing."""
+    if not any(operators(path)[op] for op in RECURRENT):
+        return
+    join(path)
     model = onnx.load(str(path), load_external_data=False)
     external = any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
     if not external and simplify_recurrent(model):
@@ -83,7 +87,7 @@ def _export_graph(model: LoadedModel, example: dict[str, Array], target: Path) -
         opset_version=OPSET,
         input_names=[t.name for t in model.signature.inputs],
         output_names=[t.name for t in model.signature.outputs],
-        external_data=_is_large(model.module),
+        external_data=_goes_beside(model.module),  # tensor by tensor; in one file all of them are held twice more
         verbose=False,
     )
 
@@ -118,8 +122,8 @@ def _example(model: LoadedModel, samples: Samples) -> dict[str, Array]:
     return feed(samples.inputs, start=0, batch=_EXAMPLE_BATCH, batched=model.signature.batched)
 
 
-def _is_large(module: Any) -> bool:
-    return bool(sum(p.numel() * p.element_size() for p in module.parameters()) > ONE_FILE_LIMIT)
+def _goes_beside(module: Any) -> bool:
+    return bool(sum(p.numel() * p.element_size() for p in module.parameters()) > BESIDE_FROM)
 
 
 def _first_line(error: Exception) -> str:
