@@ -74,7 +74,7 @@ def to_openvino_int8(order: Order, *, obeyed: bool = False) -> Made:
     """Weights and activations in 8 bits, ranges found on recorded inputs.
 
     An encoder's products are all in 8 bits then; between them stand softmax and norms, which bfloat16 makes 3 % slower
-    than single precision (BERT base at batch 1, converted to and fro). Where the server obeys (`obeyed`) the
+    than single precision (BERT base at batch 1: numbers are converted). Where the server obeys (`obeyed`) the
     precision that it is told, they stay exact.
 
     Raises:
