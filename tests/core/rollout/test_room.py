@@ -70,7 +70,7 @@ def test_without_a_place_in_time_pods_are_swapped_and_that_stays_told():
     assert keep_plan(begun, state) == (state, None), "measured anew it would speak of what was stopped"
 
 
-def test_scaled_during_a_swap_it_tells_what_is_needed_now_at_the_times_that_were_measured():
+def test_scaled_during_a_swap_it_tells_what_is_needed_now_and_times_that_no_pod_tells_stay():
     begun, state = at(deployment(OLD, 3), deployment(NEW, 1), plan="Swap", minAvailable=3)
     promised = state.capacity.model_copy(update={"gpus_needed": 2, "rollback_eta": "40s"})
     told, _ = keep_plan(begun, state.model_copy(update={"capacity": promised}))

@@ -44,12 +44,15 @@ def keep_plan(scope: Scope, state: RolloutStatus) -> tuple[RolloutStatus, Findin
 def _keep_promises(known: CapacityStatus, fresh: CapacityStatus) -> CapacityStatus:
     """What was promised before stable pods were stopped: measured anew, times would speak of what is stopped.
 
-    Another number of replicas is another promise about pods, at the times that were measured.
+    Another number of GPUs is another promise; only times that no pod tells any more stay what they were.
     """
     if known.gpus_needed in {None, fresh.gpus_needed}:
         return known
-    kept = {"expected_downtime": known.expected_downtime, "rollback_eta": known.rollback_eta}
-    return fresh.model_copy(update=kept)
+    times = {
+        "expected_downtime": fresh.expected_downtime or known.expected_downtime,
+        "rollback_eta": fresh.rollback_eta or known.rollback_eta,
+    }
+    return fresh.model_copy(update=times)
 
 
 def first_pods(scope: Scope, mode: Capacity, steps: tuple[ResolvedStep, ...]) -> int:
