@@ -207,11 +207,17 @@ class Replica:
 
     async def _live(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._loop.set_exception_handler(self._complain)
         client = await connect(kubeconfig=self._settings.kubeconfig)
         self._operator = _Operator(self._settings, client)
         self._ready.set()
         if not self.dead:
             await self._operator.run()
+
+    def _complain(self, told_by: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What the loop has to say, sessions that nobody closed among it: a killed life's may be collected in any thread."""
+        if not self.dead:
+            told_by.default_exception_handler(context)
 
 
 class _Lines:
