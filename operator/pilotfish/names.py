@@ -87,10 +87,14 @@ def revision_hash(spec: ModelDeploymentSpec) -> str:
 
 
 def recipe_key(spec: ModelDeploymentSpec) -> str:
-    """8 characters that name the artifact; revisions with the same key share it."""
+    """8 characters that name the artifact; revisions with the same key share it.
+
+    Pods with a GPU are offered other candidates than pods without; how many GPUs they have decides nothing.
+    """
     recipe = {
         "model": _said(spec.model, exclude=_NOT_IN_RECIPE["model"]),
         "optimization": _said(spec.optimization, exclude=_NOT_IN_RECIPE["optimization"]),
+        **({"gpu": True} if spec.serving.gpus.count > 0 else {}),
         **_measured(spec),
     }
     return short_hash({"hashVersion": HASH_VERSION, **recipe})

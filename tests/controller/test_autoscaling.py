@@ -120,8 +120,9 @@ async def serves(cluster, namespace, pods):
 
 
 async def hpa_of(cluster, namespace):
+    """With its managedFields, which lists leave out."""
     found = await cluster.list(api_version="autoscaling/v2", kind=HPA, namespace=namespace, labels={})
-    return found[0] if found else None
+    return await cluster.get(ref_of(found[0])) if found else None
 
 
 async def test_the_autoscaler_stands_as_it_was_written_and_bounds_by_itself(kubectl, account, cluster, namespace):

@@ -52,7 +52,6 @@ def test_what_does_not_touch_pods_makes_no_revision(blocks):
 @pytest.mark.parametrize(
     "blocks",
     [
-        {"serving": {"gpus": {"count": 1}}},
         {"serving": {"batching": {"maxBatchSize": 16}}},
         {"serving": {"resources": {"cpu": "2"}}},
     ],
@@ -77,6 +76,11 @@ def test_serving_makes_a_revision_with_the_same_artifact(blocks):
 )
 def test_model_and_optimization_make_another_artifact(blocks):
     assert names.recipe_key(changed(**blocks)) != names.recipe_key(make_spec(SMALL))
+
+
+def test_pods_with_gpus_have_an_artifact_of_their_own_however_many_gpus():
+    none, one, two = (names.recipe_key(changed(serving={"gpus": {"count": count}})) for count in range(3))
+    assert one == two != none
 
 
 @pytest.mark.parametrize(

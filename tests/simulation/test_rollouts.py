@@ -435,7 +435,16 @@ def without_pods(world):
     assert world.said("Ready") == ("True", "ScaledToZero")
     serve(world, canary("v2", replicas=0))
     assert world.said("Ready") == ("True", "ScaledToZero")
-    assert world.status["variant"]
+    world.edit("asks for 2 pods", replicas=2)
+    world.settle()
+    assert world.said("Ready") == ("True", "Serving")
+    serve(world, canary("v3", replicas=0))
+    assert world.said("Ready") == ("True", "ScaledToZero")
+    assert world.status["candidateRevision"], "nothing is promoted that no pod has answered for"
+    world.edit("asks for 2 pods", replicas=2)
+    world.settle()
+    assert world.said("Ready") == ("True", "Serving")
+    assert "candidateRevision" not in world.status
 
 
 INTERRUPTED = (
@@ -493,10 +502,22 @@ def test_the_rollout_is_as_recorded(name, compare_recorded):
     compare_recorded(RECORDED / f"{name}.txt", "\n".join(world.story) + "\n")
 
 
-@pytest.mark.xfail(strict=True, reason="nothing can be verified without a pod, and who serves already is not verified")
-def test_what_was_promoted_without_pods_is_verified_before_its_first_pod_gets_requests():
+def test_what_got_its_artifact_without_pods_is_verified_before_its_first_pod_gets_requests():
     world = World(lawful=True)
     serve(world, canary("v1", replicas=0))
     assert world.said("Ready") == ("True", "ScaledToZero")
     world.edit("asks for 2 pods", replicas=2)
     world.settle()
+    assert world.said("Ready") == ("True", "Serving")
+    assert any(line.endswith("applies Job digits-A-verify") for line in world.story)
+    assert "reaches" not in "\n".join(world.story[: world.story.index(next(x for x in world.story if "-verify" in x))])
+
+
+def test_pods_that_get_gpus_get_an_artifact_that_was_made_for_gpus():
+    """The candidates differ: nothing of OpenVINO for a GPU, half precision for it alone."""
+    world = World(around=Surroundings(gpus=8), lawful=True)
+    serve(world, canary("v1", serving={"gpus": 0}))
+    for count, made in ((1, 2), (2, 2), (0, 2)):
+        world.edit(f"asks for {count} GPUs", gpus={"count": count})
+        world.settle()
+        assert sum("-optimize" in line and "applies Job" in line for line in world.story) == made

@@ -24,7 +24,7 @@ def check_status(body: Mapping[str, Any]) -> None:
     conditions = {c["type"]: c for c in status["conditions"]}
     said = {kind: conditions[kind]["status"] for kind in conditions}
     _check_summary(said, conditions)
-    _check_roles(status, said)
+    _check_roles(status, said, at_zero=conditions["Ready"]["reason"] == Reason.SCALED_TO_ZERO)
 
 
 def _check_shape(status: Mapping[str, Any]) -> None:
@@ -63,11 +63,11 @@ def _check_summary(said: Mapping[str, str], conditions: Mapping[str, Mapping[str
         assert said[ConditionType.AVAILABLE] == ConditionStatus.TRUE, "what is healthy serves"
 
 
-def _check_roles(status: Mapping[str, Any], said: Mapping[str, str]) -> None:
+def _check_roles(status: Mapping[str, Any], said: Mapping[str, str], *, at_zero: bool) -> None:
     stable, candidate = status.get("stableRevision"), status.get("candidateRevision")
     if stable is not None and candidate is not None:
         assert stable["hash"] != candidate["hash"], "one revision has one role"
-    if said["Ready"] == ConditionStatus.TRUE:
+    if said["Ready"] == ConditionStatus.TRUE and not at_zero:
         assert stable is not None, "somebody serves what is ready"
         assert candidate is None, "nothing is on its way to what is ready"
     if said.get("Available") == ConditionStatus.TRUE:

@@ -38,9 +38,9 @@ class View:
 
     @property
     def is_served(self) -> bool:
-        """Whether what the spec asks for has the traffic, with all its pods."""
+        """Whether what the spec asks for has the traffic, with all its pods, or asks for no pods."""
         reached = self.progress.stage is Stage.READY or (self.waits_for_gateway and overlooked_until(self.scope))
-        return bool(reached) and self.stable == self.scope.revision
+        return bool(reached) and (self.stable == self.scope.revision or self.scope.spec.serving.replicas == 0)
 
     @property
     def waits_for_gateway(self) -> bool:
@@ -128,7 +128,7 @@ def judge_available(view: View) -> Verdict:
     """Does anybody serve?"""
     if view.stable is not None and view.pods.ready > 0:
         return Verdict(ConditionStatus.TRUE, Reason.SERVING, _serves(view))
-    if view.pods.wanted == 0 and view.stable is not None:
+    if view.pods.wanted == 0 and (view.stable is not None or view.is_served):
         return Verdict(ConditionStatus.FALSE, Reason.SCALED_TO_ZERO, _NO_PODS)
     if view.stable is None:
         return Verdict(ConditionStatus.FALSE, Reason.NOT_SERVING, "No revision has been ready yet")
@@ -143,7 +143,7 @@ def judge_progressing(view: View) -> Verdict:
         return Verdict(ConditionStatus.FALSE, Reason.PAUSED, _paused(view))
     if view.is_moving:
         return _now(view)
-    if view.is_served:
+    if view.is_served and view.stable == view.scope.revision:
         done = f"Revision {view.stable} is what the spec asks for"
         return Verdict(ConditionStatus.FALSE, Reason.UP_TO_DATE, done)
     return Verdict(ConditionStatus.FALSE, view.progress.reason, view.progress.message)

@@ -151,11 +151,6 @@ def test_the_rollout_s_tolerance_comes_before_the_optimization_s(rollout, expect
     assert (told.tolerance.max_abs, told.tolerance_field) == expected
 
 
-def test_without_wanted_pods_there_is_nothing_to_verify():
-    found = Case(replicas=0).advance()
-    assert (found.verdict, found.message, found.applies) == (AnalysisVerdict.PASS, "No pods are asked for", ())
-
-
 @pytest.mark.parametrize("state", ["absent", "deleting", "scaled to zero"])
 def test_pods_that_are_wanted_and_not_there_are_waited_for(state):
     case = Case(deployed=0 if state == "scaled to zero" else None)

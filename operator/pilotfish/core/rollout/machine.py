@@ -59,6 +59,8 @@ def _has_come_so_far(scope: Scope, state: RolloutStatus) -> bool:
 def _starting(turn: Turn) -> Rollout | RolloutStatus:
     """Its first pods, in a place that was planned and told before anything is stopped for it."""
     scope = turn.scope
+    if turn.replicas == 0:
+        return _resting(turn)
     state, blocked = keep_plan(scope, turn.state)
     turn = replace(turn, state=state)
     if turn.mode is not Capacity.SURGE:
@@ -80,37 +82,59 @@ def _starting(turn: Turn) -> Rollout | RolloutStatus:
     return Rollout(progress=progress, state=state, layout=layout)
 
 
+def _resting(turn: Turn) -> Rollout:
+    """No pods are asked for, and nothing can be verified without one: it is stable once its first pods have passed."""
+    state = turn.state.model_copy(update={"capacity": None})
+    layout, progress = move(turn, stable=0, candidate=0, share=Share.STABLE)
+    if progress.stage is Stage.FAILED:
+        return give_up(turn.scope, state, progress)
+    if progress.stage is Stage.READY:
+        message = f"Revision {turn.scope.revision} is verified once pods are asked for"
+        progress = replace(progress, reason=Reason.SCALED_TO_ZERO, message=message)
+    return Rollout(progress=progress, state=state, layout=layout)
+
+
 def _verifying(turn: Turn) -> Rollout | RolloutStatus:
     """The golden set through the loaded server; no traffic before it passes."""
     scope, state = turn.scope, turn.state
+    verified = state.verification is not None and state.verification.verdict is AnalysisVerdict.PASS
+    if not verified and turn.replicas == 0:
+        return enter(state, RolloutStage.STARTING, scope.now)
     layout, progress = stay(turn, share=Share.STABLE)
     if progress.stage is Stage.FAILED:
         return give_up(scope, state, progress)
-    if state.verification is None or state.verification.verdict is not AnalysisVerdict.PASS:
-        record = turn.artifact.record
-        assert record is not None  # noqa: S101 - a candidate has its artifact before it has a turn
-        told = advance_verification(scope, record)
-        if told.verdict in {AnalysisVerdict.FAIL, AnalysisVerdict.ERROR}:
-            return abort(turn, told.reason, told.message, verdict=told.verdict)
-        if told.verdict is None:
-            waiting = replace(
-                progress,
-                stage=Stage.VERIFYING,
-                reason=told.reason,
-                message=told.message,
-                held_up=told.held_up,
-                applies=(*progress.applies, *told.applies),
-                deletes=(*progress.deletes, *told.deletes),
-                wake=sooner(progress.wake, told.wake),
-            )
-            return Rollout(progress=waiting, state=_with_errors(state, told.errors), layout=layout)
-        passed = VerificationStatus(verdict=told.verdict, message=told.message, at=timestamp(scope.now))
-        turn = replace(turn, state=state.model_copy(update={"verification": passed}))
+    passed = state if verified else _verify(turn, layout, progress)
+    if isinstance(passed, Rollout):
+        return passed
+    turn = replace(turn, state=passed)
     if scope.stable is None and progress.stage is not Stage.READY:
-        return Rollout(progress=progress, state=turn.state, layout=layout)  # Scaled, or hurt, while it was verified.
+        return Rollout(progress=progress, state=passed, layout=layout)  # Scaled, or hurt, while it was verified.
     if scope.stable is None:
-        return Rollout(progress=done(turn, progress), state=lasting(turn.state), layout=layout, promoted=True)
+        return Rollout(progress=done(turn, progress), state=lasting(passed), layout=layout, promoted=True)
     return held_by_window(turn) or _after_verification(turn)
+
+
+def _verify(turn: Turn, layout: Layout, progress: Progress) -> Rollout | RolloutStatus:
+    """The state of a revision that has passed, else what it waits for or why it goes back."""
+    record = turn.artifact.record
+    assert record is not None  # noqa: S101 - a candidate has its artifact before it has a turn
+    told = advance_verification(turn.scope, record)
+    if told.verdict in {AnalysisVerdict.FAIL, AnalysisVerdict.ERROR}:
+        return abort(turn, told.reason, told.message, verdict=told.verdict)
+    if told.verdict is None:
+        waiting = replace(
+            progress,
+            stage=Stage.VERIFYING,
+            reason=told.reason,
+            message=told.message,
+            held_up=told.held_up,
+            applies=(*progress.applies, *told.applies),
+            deletes=(*progress.deletes, *told.deletes),
+            wake=sooner(progress.wake, told.wake),
+        )
+        return Rollout(progress=waiting, state=_with_errors(turn.state, told.errors), layout=layout)
+    passed = VerificationStatus(verdict=told.verdict, message=told.message, at=timestamp(turn.scope.now))
+    return turn.state.model_copy(update={"verification": passed})
 
 
 def _with_errors(state: RolloutStatus, errors: int) -> RolloutStatus:

@@ -54,8 +54,6 @@ class Verification:
 
 def advance_verification(scope: Scope, record: RevisionRecord) -> Verification:
     """One step of verifying the pods that the revision's Deployment has. Reads the errors so far from the status."""
-    if scope.spec.serving.replicas == 0:
-        return Verification(verdict=AnalysisVerdict.PASS, reason=Reason.VERIFYING, message="No pods are asked for")
     errors = _errors_so_far(scope, record)
     wanted = _wanted_job(scope, record)
     if wanted is None:
