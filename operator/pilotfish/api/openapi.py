@@ -110,7 +110,7 @@ def _answer(contract: Contract, model: str) -> dict[str, Any]:
 
 def _given(member: Member, *, batched: bool) -> dict[str, Any]:
     item, count = dict(_TYPES[member.dtype]), _count(member)
-    if member.dtype == "BYTES":
+    if member.base64:
         item["contentEncoding"] = "base64"
     sizes: dict[str, Any] = {"minItems": count or 1}
     if count and not batched:

@@ -25,6 +25,7 @@ class PredictInput(DocumentedEnum):
 
     VALUES = "Values", "one flat list of numbers for each input of the model"
     IMAGE = "Image", "a JPEG or PNG file as base64"
+    TEXT = "Text", "a text, made into tokens by the `tokenizer.json` that lies beside the model's weights"
 
 
 class Scores(DocumentedEnum):
@@ -67,6 +68,9 @@ class Preprocessing(ApiModel):
     """Subtracted from each channel after scaling to 0…1, or from each value of a list. Example: `["0.485", "0.456", "0.406"]`."""  # noqa: E501 - one example
     std: tuple[Number, ...] = Field(default=(), max_length=256)
     """Each channel, or each value of a list, is divided by it. Example: `["0.229", "0.224", "0.225"]`."""
+    max_tokens: int | None = Field(default=None, ge=1, le=131072)
+    """Tokens after which a text is cut; as many as the model or its tokenizer takes, else 512, when left out.
+    Example: `128`."""
 
 
 class Predict(ApiModel):
@@ -86,6 +90,25 @@ class Predict(ApiModel):
                 message="write input: Image, or remove preprocessing.resize: lists of numbers are not resized",
                 holds=lambda predict: (
                     predict.get("input") == PredictInput.IMAGE or not predict.get("preprocessing", {}).get("resize")
+                ),
+                field_path=".preprocessing",
+            ),
+            Rule(
+                cel="self.input == 'Text' || !has(self.preprocessing) || !has(self.preprocessing.maxTokens)",
+                message="write input: Text, or remove preprocessing.maxTokens: only texts are made into tokens",
+                holds=lambda predict: (
+                    predict.get("input") == PredictInput.TEXT or "maxTokens" not in predict.get("preprocessing", {})
+                ),
+                field_path=".preprocessing",
+            ),
+            Rule(
+                cel="self.input != 'Text' || !has(self.preprocessing) || "
+                "((!has(self.preprocessing.mean) || size(self.preprocessing.mean) == 0) && "
+                "(!has(self.preprocessing.std) || size(self.preprocessing.std) == 0))",
+                message="remove preprocessing.mean and preprocessing.std: tokens of a text are no measurements",
+                holds=lambda predict: (
+                    predict.get("input") != PredictInput.TEXT
+                    or not any(predict.get("preprocessing", {}).get(key) for key in ("mean", "std"))
                 ),
                 field_path=".preprocessing",
             ),

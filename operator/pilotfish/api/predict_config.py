@@ -9,6 +9,7 @@ from math import prod
 from typing import Any
 
 from pilotfish.api.predict import Predict, PredictInput, Preprocessing, Scores
+from pilotfish.api.predict_text import TEXT, TOKENIZER, Text, make_text
 from pilotfish.api.report import ModelSignature, TensorSpec
 
 REVISION, VARIANT = "revision", "variant"
@@ -36,6 +37,8 @@ class Member:
     dtype: str
     shape: tuple[int, ...]
     meaning: str
+    base64: bool = False
+    """A string is bytes in base64, not a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,18 +59,23 @@ class Contract:
     outputs: tuple[Member, ...]
     batched: bool
     picture: Picture | None
+    text: Text | None
     classes: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answering:
-    """Who answers. `drift`: the golden set was recorded, so that there is something to compare with."""
+    """Who answers. `drift`: the golden set was recorded, so that there is something to compare with.
+
+    `tokenizer`: the artifact holds one.
+    """
 
     model: str
     revision: str
     variant: str
     max_batch_size: int
     drift: bool
+    tokenizer: bool = False
 
 
 def make_contract(signature: ModelSignature, predict: Predict) -> Contract:
@@ -77,6 +85,7 @@ def make_contract(signature: ModelSignature, predict: Predict) -> Contract:
         ValueError: the model and `spec.serving.predict` do not fit, or JSON cannot say what the model takes.
     """
     picture = _picture(signature, predict) if predict.input is PredictInput.IMAGE else None
+    text = make_text(signature, predict) if predict.input is PredictInput.TEXT else None
     _check_normalising(signature, predict.preprocessing or Preprocessing(), picture)
     classes = None if predict.scores is Scores.NONE else _classes(signature, predict)
     told = (
@@ -84,17 +93,26 @@ def make_contract(signature: ModelSignature, predict: Predict) -> Contract:
         Member(name=VARIANT, dtype="BYTES", shape=(1,), meaning="What it was optimized to."),
     )
     return Contract(
-        inputs=_image_input(signature) if picture else tuple(_value_input(spec) for spec in signature.inputs),
+        inputs=_inputs(signature, picture, text),
         outputs=(*(_class_outputs(classes, predict.top) if classes else _value_outputs(signature)), *told),
         batched=signature.batched,
         picture=picture,
+        text=text,
         classes=classes,
     )
 
 
 def render_predict_config(*, signature: ModelSignature, predict: Predict, answering: Answering) -> str:
-    """The complete config.pbtxt of the second model. Raises ValueError as `make_contract` does."""
+    """The complete config.pbtxt of the second model.
+
+    Raises ValueError as `make_contract` does, and where texts find no tokenizer.
+    """
     contract = make_contract(signature, predict)
+    if contract.text and not answering.tokenizer:
+        raise ValueError(
+            f"spec.serving.predict.input is Text but the artifact holds no {TOKENIZER}; put the tokenizer's "
+            f"{TOKENIZER} beside the model's weights"
+        )
     batch = max(answering.max_batch_size, 1) if signature.batched else 0
     settings = json.dumps(_settings(signature, predict, answering, contract), ensure_ascii=False, sort_keys=True)
     parameters = {REVISION: answering.revision, VARIANT: answering.variant, SETTINGS: settings}
@@ -137,6 +155,7 @@ def _settings(signature: ModelSignature, predict: Predict, answering: Answering,
             "channels": picture.channels,
             "channelsFirst": picture.channels_first,
         },
+        **({"text": {"length": contract.text.length, "maxTokens": contract.text.max_tokens}} if contract.text else {}),
         "mean": [float(number) for number in preprocessing.mean],
         "std": [float(number) for number in preprocessing.std],
         "softmax": predict.scores is Scores.LOGITS,
@@ -215,9 +234,13 @@ def _classes(signature: ModelSignature, predict: Predict) -> int:
     return count
 
 
-def _image_input(signature: ModelSignature) -> tuple[Member, ...]:
-    name = signature.inputs[0].name
-    return (Member(name=name, dtype="BYTES", shape=(1,), meaning="A JPEG or PNG file as base64."),)
+def _inputs(signature: ModelSignature, picture: Picture | None, text: Text | None) -> tuple[Member, ...]:
+    if picture:
+        name = signature.inputs[0].name
+        return (Member(name=name, dtype="BYTES", shape=(1,), meaning="A JPEG or PNG file as base64.", base64=True),)
+    if text:
+        return (Member(name=TEXT, dtype="BYTES", shape=(1,), meaning="A text."),)
+    return tuple(_value_input(spec) for spec in signature.inputs)
 
 
 def _value_input(spec: TensorSpec) -> Member:

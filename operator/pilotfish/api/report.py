@@ -162,6 +162,9 @@ class ArtifactRecord(WireModel):
     )
     serving: TunedServing | None = Field(default=None, description="Serving settings that were found by measuring.")
     encrypted_for: str | None = Field(default=None, description="Public key of age; null: it lies there in plain.")
+    tokenizer: bool | None = Field(
+        default=None, description="The source's tokenizer.json lies beside config.pbtxt; null: it came without."
+    )
 
 
 class CandidateSummary(WireModel):

@@ -110,6 +110,7 @@ def _result(spec: ModelDeploymentSpec) -> TerminationMessage:
         "precision": "FP32",
         "variant": "onnx-fp32" if onnx else "torchscript-fp32",
         "backend": "onnxruntime" if onnx else "pytorch",
+        "tokenizer": True,
     }
     return TerminationMessage.model_validate(
         {
@@ -129,8 +130,11 @@ def _signature(spec: ModelDeploymentSpec) -> dict[str, object]:
     stated = spec.model.signature
     inputs, outputs = ((), ()) if stated is None else (stated.inputs, stated.outputs)
     unknown: dict[str, object] = {"name": "placeholder", "dtype": "FP32"}
+    text = spec.serving.predict is not None and spec.serving.predict.input is PredictInput.TEXT
+    tokens = [{"name": "input_ids", "dtype": "INT64"}, {"name": "attention_mask", "dtype": "INT64"}]
+    unstated = [{**one, "shape": _input_shape(spec)} for one in (tokens if text else [unknown])]
     return {
-        "inputs": [tensor.to_wire() for tensor in inputs] or [{**unknown, "shape": _input_shape(spec)}],
+        "inputs": [tensor.to_wire() for tensor in inputs] or unstated,
         "outputs": [tensor.to_wire() for tensor in outputs] or [{**unknown, "shape": _output_shape(spec)}],
         "batched": _is_batched(spec),
     }
@@ -148,6 +152,8 @@ def _input_shape(spec: ModelDeploymentSpec) -> list[int]:
     numbers = max(len(steps.mean), len(steps.std), 1)
     if predict.input is PredictInput.VALUES:
         return [numbers]
+    if predict.input is PredictInput.TEXT:
+        return [*([] if _is_batched(spec) else [1]), -1]
     return [*([] if _is_batched(spec) else [1]), 1 if numbers == 1 else 3, *(steps.resize or (1, 1))]
 
 

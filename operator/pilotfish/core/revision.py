@@ -34,7 +34,11 @@ def new_record(scope: Scope, result: TerminationMessage) -> RevisionRecord | Fin
             policy=scope.policy,
             parameters=artifact.parameters,
             tuned=artifact.serving,
-            told=Told(variant=artifact.variant, samples_given=_samples_given(result)),
+            told=Told(
+                variant=artifact.variant,
+                samples_given=_samples_given(result),
+                tokenizer=bool(artifact.tokenizer),
+            ),
         )
     except ValueError as error:
         return Finding(

@@ -11,7 +11,7 @@ from pilotfish.optimizer.checkpoints import Checkpoints
 from pilotfish.optimizer.environment import describe_environment
 from pilotfish.optimizer.exports.frame import ExportShop, export_all
 from pilotfish.optimizer.model import Candidate
-from pilotfish.optimizer.package import Packed, finish, write_golden, write_repository
+from pilotfish.optimizer.package import Packed, find_tokenizer, finish, write_golden, write_repository
 from pilotfish.optimizer.prove import Proof
 from pilotfish.optimizer.report.traces import profile_run
 from pilotfish.optimizer.run import Prepared, Run
@@ -69,6 +69,7 @@ def _package(run: Run, ready: Prepared, race: _Race, settled: Settled) -> Termin
         samples=ready.samples,
         settled=settled,
         folder=partial,
+        tokenizer=find_tokenizer(run.source.path),
     )
     packed = write_golden(packed, samples=ready.samples, reference=ready.reference)
     report = _report(run, ready, race, settled, packed)

@@ -8,6 +8,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from pilotfish.api.model_config import WARMUP_FOLDER, render_model_config, warmup_file
+from pilotfish.api.predict_text import TOKENIZER
 from pilotfish.api.report import ArtifactRecord, FileRecord, Manifest, ModelSignature, Report
 from pilotfish.optimizer.digest import folder_digest, hash_folder, total_bytes
 from pilotfish.optimizer.model import Candidate, Samples
@@ -21,6 +22,8 @@ REPORT = "report.json"
 GOLDEN = "golden"
 GOLDEN_INPUTS = "inputs.safetensors"
 GOLDEN_OUTPUTS = "outputs.safetensors"
+_LARGEST_TOKENIZER = 64 * 1024 * 1024
+"""Bytes. Vocabularies of 250,000 words in a hundred languages take 17 MB."""
 _ALLOWED = ("model.onnx", "model.onnx.data", "model.pt")
 
 
@@ -42,6 +45,7 @@ def write_repository(
     samples: Samples,
     settled: Settled,
     folder: Path,
+    tokenizer: Path | None = None,
 ) -> Packed:
     """Lay out `model_repository/<name>` in `folder` and hash it. Only known file names are taken over."""
     if folder.exists():
@@ -59,6 +63,8 @@ def write_repository(
         (model / WARMUP_FOLDER / warmup_file(index)).write_bytes(
             np.ascontiguousarray(samples.inputs[spec.name][0]).tobytes()
         )
+    if tokenizer is not None:
+        shutil.copyfile(tokenizer, model / TOKENIZER)
     files = hash_folder(folder / REPOSITORY)
     record = ArtifactRecord(
         digest=folder_digest(files),
@@ -70,6 +76,7 @@ def write_repository(
         backend=winner.backend,
         parameters=dict(winner.parameters) or None,
         serving=settled.serving,
+        tokenizer=True if tokenizer is not None else None,
     )
     return Packed(folder=folder, record=record, files=files)
 
@@ -77,6 +84,17 @@ def write_repository(
 def served_files(winner: Candidate) -> tuple[Path, ...]:
     """What Triton loads of a candidate's folder: known file names alone."""
     return tuple(file for file in sorted(winner.folder.iterdir()) if file.name in _ALLOWED)
+
+
+def find_tokenizer(source: Path) -> Path | None:
+    """The tokenizer.json beside the weights, for texts at `/predict`; None where there is none or it is beyond reason.
+
+    Nothing is read of it here: the server does, when it is asked for texts.
+    """
+    found = source / TOKENIZER
+    if not source.is_dir() or not found.is_file() or found.is_symlink():
+        return None
+    return found if found.stat().st_size <= _LARGEST_TOKENIZER else None
 
 
 def write_golden(packed: Packed, *, samples: Samples, reference: dict[str, Array]) -> Packed:

@@ -23,10 +23,14 @@ CONFIG_KEY = "config.pbtxt"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What answers of `/predict` say of the artifact, and whether its golden set was recorded from real inputs."""
+    """What answers of `/predict` say of the artifact, and what it holds for them.
+
+    `samples_given`: a golden set that was recorded from real inputs.
+    """
 
     variant: str = ""
     samples_given: bool = False
+    tokenizer: bool = False
 
 
 def make_config_map(
@@ -61,6 +65,7 @@ def make_config_map(
             variant=told.variant,
             max_batch_size=config.max_batch_size,
             drift=told.samples_given,
+            tokenizer=told.tokenizer,
         ),
     )
     return {

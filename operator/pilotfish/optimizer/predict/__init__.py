@@ -1,5 +1,5 @@
 """The server's second model, which answers plain JSON. `install` lays these files into a model repository.
 
 They run inside Triton's Python backend, whose Python is the server's: numpy and the standard library, Pillow for
-images, nothing of Pilotfish.
+images, tokenizers for texts, nothing of Pilotfish.
 """

@@ -13,8 +13,10 @@ import predict_tensors as tensors
 import triton_python_backend_utils as pb_utils
 from predict_gauges import Gauges
 from predict_statistics import Statistics, make_baseline
+from predict_texts import Tokenizer, TokenizerError
 
 GOLDEN = "golden.npz"
+TOKENIZER = "tokenizer.json"
 
 
 class TritonPythonModel:
@@ -30,6 +32,7 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(
                 "spec.serving.predict.input is Image and this server's image has no Pillow; use an image with it"
             )
+        self.tokenizer = self._load_tokenizer(Path(args["model_repository"])) if "text" in self.settings else None
         golden = Path(args["model_repository"]) / args["model_version"] / GOLDEN
         known = self._baseline(golden) if self.settings["drift"] and golden.is_file() else None
         self.statistics = Statistics(rate=self.settings["sampleRate"], baseline=known)
@@ -52,6 +55,13 @@ class TritonPythonModel:
                 answers[index] = answer
         return answers
 
+    def _load_tokenizer(self, own: Path) -> Tokenizer:
+        """It lies in the folder of the model that takes the tokens."""
+        try:
+            return Tokenizer(own.with_name(self.settings["model"]) / TOKENIZER, self.settings)
+        except TokenizerError as error:
+            raise pb_utils.TritonModelException(str(error)) from None
+
     def _baseline(self, golden: Path) -> dict[str, Any]:
         """What the golden set's figures say of inputs, classes and confidence."""
         with np.load(golden) as figures:
@@ -64,8 +74,10 @@ class TritonPythonModel:
 
     def _feeds(self, request: Any) -> dict[str, Any]:
         given = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.members}
-        feeds: dict[str, Any] = tensors.make_feeds(given, self.settings)
-        return feeds
+        if self.tokenizer is not None:
+            (texts,) = given.values()
+            return dict(self.tokenizer.make_feeds(texts))
+        return dict(tensors.make_feeds(given, self.settings))
 
     def _ask(self, batch: list[dict[str, Any]]) -> list[Any]:
         """The answers to requests whose inputs have the same shapes."""

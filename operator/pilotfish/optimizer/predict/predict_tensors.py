@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-_KINDS: dict[str, Any] = {
+KINDS: dict[str, Any] = {
     "BOOL": np.bool_,
     "FP16": np.float16,
     "FP32": np.float32,
@@ -54,11 +54,11 @@ def make_feeds(given: dict[str, Array], settings: dict[str, Any]) -> dict[str, A
         array = np.stack(pixels) if whole else (np.stack(pixels) / 255.0 - mean) / std
         if settings["picture"]["channelsFirst"]:
             array = array.transpose(0, 3, 1, 2)
-        return {name: np.ascontiguousarray(array, dtype=_KINDS[settings["inputs"][name]])}
+        return {name: np.ascontiguousarray(array, dtype=KINDS[settings["inputs"][name]])}
     return {
         name: np.ascontiguousarray(
             (array - mean) / std if settings["inputs"][name].startswith("FP") else array,
-            dtype=_KINDS[settings["inputs"][name]],
+            dtype=KINDS[settings["inputs"][name]],
         )
         for name, array in given.items()
     }
