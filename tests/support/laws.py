@@ -20,7 +20,7 @@ from support.builders import OWNER
 from support.fake_cluster import FakeCluster
 from support.neighbours import LABELS, is_ready
 
-CURABLE = frozenset({Reason.PROGRESS_DEADLINE_EXCEEDED, *RECOVERS, *ARTIFACT_LOST})
+CURABLE = frozenset({Reason.PROGRESS_DEADLINE_EXCEEDED, Reason.ROUTES_NOT_CONFIRMED, *RECOVERS, *ARTIFACT_LOST})
 """A change of anything in the spec may cure these: the revision is tried again."""
 
 

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     ABORTED_BY_USER = "AbortedByUser"
     UNDO_IMPOSSIBLE = "UndoImpossible"
     GATEWAY_UNAVAILABLE = "GatewayUnavailable"
+    ROUTES_NOT_CONFIRMED = "RoutesNotConfirmed"
     # The optimization Job, as the operator sees it
     OPTIMIZER_FAILED = "OptimizerFailed"
     OPTIMIZER_OUT_OF_MEMORY = "OptimizerOutOfMemory"

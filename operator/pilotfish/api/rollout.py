@@ -312,7 +312,10 @@ class RolloutSpec(ApiModel):
     bake: Duration | None = Field(default=None, json_schema_extra=between("0s", "168h"))
     """How long the old revision's pods are kept after the switch, so that going back is instant. Example: `5m`."""
     progress_deadline: Duration = Field(default="10m", json_schema_extra=between("10s", "24h"))
-    """A revision that is not ready after this long has failed; the old one keeps serving. 10s to 24h."""
+    """A revision that is not ready after this long has failed; the old one keeps serving. 10s to 24h.
+
+    So has one whose weights the gateway did not confirm for as long.
+    """
     maintenance_windows: tuple[MaintenanceWindow, ...] = Field(default=(), max_length=16)
     """When traffic may move to a new revision; a step that runs may finish outside, the next one waits.
     Example: `[{schedule: "0 2 * * 6", duration: 4h}]`."""

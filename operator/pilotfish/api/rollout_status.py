@@ -171,6 +171,8 @@ class RolloutStatus(ApiModel):
     """Step or Full: what action promote or promoteFull allowed and is not used up yet."""
     step: StepStatus | None = None
     """The step that the rollout is at."""
+    unconfirmed_since: str | None = Field(default=None, json_schema_extra=_TIME)
+    """Since when the gateway has not confirmed the weights; the candidate goes back after the progress deadline."""
     verification: VerificationStatus | None = None
     """The golden set against the loaded candidate."""
     traffic: TrafficStatus | None = None

@@ -75,9 +75,9 @@ class Scope:
     def failure_on_record(self) -> HistoryEntry | None:
         """How this attempt failed in an earlier pass; asking for something else in between makes a new attempt.
 
-        A cause that the revision's hash does not cover (a deadline, room for the pods) is tried again after any change
-        of the spec, because the change may be its cure, but for the number of pods: an autoscaler changes that all the
-        time. Deleting the record of a lost artifact asks to make it again.
+        A cause that the revision's hash does not cover (a deadline, room for the pods, a gateway) is tried again after
+        any change of the spec, because the change may be its cure, but for the number of pods: an autoscaler changes
+        that all the time. Deleting the record of a lost artifact asks to make it again.
         """
         entry = self._failed_before()
         if entry is None or self.wants_artifact_again or self.orders.retry:
@@ -85,7 +85,7 @@ class Scope:
         same = self.observed.generation == self.status.observed_generation
         if same or entry.spec_hash == self.spec_hash:
             return entry
-        curable = entry.reason in {Reason.PROGRESS_DEADLINE_EXCEEDED, *RECOVERS}
+        curable = entry.reason in {Reason.PROGRESS_DEADLINE_EXCEEDED, Reason.ROUTES_NOT_CONFIRMED, *RECOVERS}
         return None if curable else entry
 
     @property

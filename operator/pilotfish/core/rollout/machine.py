@@ -16,6 +16,7 @@ from pilotfish.api.rollout_status import AnalysisVerdict, RolloutStage, RolloutS
 from pilotfish.core.failures import parse_time
 from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.rollout.actions import FULL
+from pilotfish.core.rollout.following import heed_gateway, silent_until
 from pilotfish.core.rollout.judging import judge_candidate
 from pilotfish.core.rollout.layout import Layout, Share, arrival, at_rest
 from pilotfish.core.rollout.moving import lost_pods, move, stay, while_nobody_else_serves
@@ -155,17 +156,19 @@ def _after_verification(turn: Turn) -> RolloutStatus:
 
 def _promoting(turn: Turn) -> Rollout | RolloutStatus:
     """All of its pods, then all of the traffic."""
-    scope, state = turn.scope, turn.state
+    scope = turn.scope
     keep = turn.replicas if turn.mode is Capacity.SURGE else 0
     weight = turn.steps[-1].weight if turn.steps else 0
     share = _share_on_the_way(turn)
     layout, progress = move(turn, stable=keep, candidate=turn.replicas, share=share, weight=weight, takes_over=True)
-    stuck = lost_pods(turn, progress, "promotion")
-    if stuck is not None:
-        return stuck
     if progress.stage is Stage.READY:
         layout = replace(layout, share=Share.OTHER, weight=100)
-        arrived = arrival(scope, layout)
+    arrived = arrival(scope, layout)
+    heeded = lost_pods(turn, progress, "promotion") or heed_gateway(turn, arrived, "promotion")
+    if isinstance(heeded, Rollout):
+        return heeded
+    turn, state = heeded, heeded.state
+    if progress.stage is Stage.READY:
         if arrived.there:
             return _arrived(turn, layout, progress)
         progress = replace(progress, message=f"All of the traffic goes to revision {scope.revision}")
@@ -174,7 +177,8 @@ def _promoting(turn: Turn) -> Rollout | RolloutStatus:
     reason = progress.reason if progress.held_up or progress.stage is Stage.READY else Reason.PROMOTING
     if reason is Reason.ALL_PODS_READY:
         reason = Reason.PROMOTING
-    going = replace(progress, stage=Stage.PROMOTING, reason=reason, wake=sooner(progress.wake, turn.look_again))
+    wake = sooner(progress.wake, turn.look_again, silent_until(turn))
+    going = replace(progress, stage=Stage.PROMOTING, reason=reason, wake=wake)
     return Rollout(progress=going, state=state, layout=layout)
 
 

@@ -12,6 +12,7 @@ TAKES_REQUESTS = frozenset({RolloutStage.STEPPING, RolloutStage.PROMOTING, Rollo
 _LASTING = {"last_action_id", "action_message", "undo", "aborted"}
 _TIMES = (
     ("stage_started_at",),
+    ("unconfirmed_since",),
     ("step", "started_at"),
     ("step", "ready_at"),
     ("analysis", "started_at"),
@@ -40,13 +41,14 @@ def begin(state: RolloutStatus, revision: str, now: datetime) -> RolloutStatus:
 
 def enter(state: RolloutStatus, stage: RolloutStage, now: datetime) -> RolloutStatus:
     """The next stage. Counts of the one before mean nothing there."""
-    return state.model_copy(update={"stage": stage, "stage_started_at": timestamp(now), "step": None, "analysis": None})
+    begun = {"stage": stage, "stage_started_at": timestamp(now)}
+    return state.model_copy(update={**begun, "step": None, "unconfirmed_since": None, "analysis": None})
 
 
 def at_step(state: RolloutStatus, step: ResolvedStep, now: datetime) -> RolloutStatus:
     """The candidate at the beginning of a step."""
     begun = StepStatus(index=step.index, weight=step.weight, hash=step.hash, started_at=timestamp(now))
-    return state.model_copy(update={"step": begun, "analysis": None})
+    return state.model_copy(update={"step": begun, "unconfirmed_since": None, "analysis": None})
 
 
 def reached(state: RolloutStatus, now: datetime) -> RolloutStatus:

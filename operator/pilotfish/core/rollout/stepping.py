@@ -8,6 +8,7 @@ from pilotfish.api.rollout_status import RolloutStage, RolloutStatus
 from pilotfish.core.failures import parse_time
 from pilotfish.core.progress import Progress, Stage
 from pilotfish.core.rollout.actions import FULL, STEP
+from pilotfish.core.rollout.following import heed_gateway, silent_until
 from pilotfish.core.rollout.judging import Judged, judge_candidate
 from pilotfish.core.rollout.layout import Layout, Share, arrival
 from pilotfish.core.rollout.moving import lost_pods, move
@@ -29,11 +30,12 @@ def stepping(turn: Turn) -> Rollout | RolloutStatus:
     current = turn.steps[step.index]
     stable, wanted = step_pods(scope, turn.mode, current.weight)
     layout, progress = move(turn, stable=stable, candidate=wanted, share=Share.BOTH, weight=current.weight)
-    stuck = lost_pods(turn, progress, current.title)
-    if stuck is not None:
-        return stuck
-    progress = replace(progress, applies=(*progress.applies, *keep_shadow(scope, state)))
     arrived = arrival(scope, layout)
+    heeded = lost_pods(turn, progress, current.title) or heed_gateway(turn, arrived, current.title)
+    if isinstance(heeded, Rollout):
+        return heeded
+    turn, state = heeded, heeded.state
+    progress = replace(progress, applies=(*progress.applies, *keep_shadow(scope, state)))
     spread = layout.replicas.get(scope.stable or "") == stable and progress.stage is Stage.READY
     if not (spread and arrived.there):
         said = arrived.message if spread else progress.message
@@ -43,7 +45,7 @@ def stepping(turn: Turn) -> Rollout | RolloutStatus:
             stage=Stage.CANARYING,
             reason=reason,
             message=f"{heading(current)}: {said}",
-            wake=turn.look_again,
+            wake=sooner(turn.look_again, silent_until(turn)),
         )
         return Rollout(progress=waiting, state=state, layout=layout)
     if step.ready_at is None and not shadow_ready(scope):
