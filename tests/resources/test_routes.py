@@ -50,7 +50,7 @@ def test_an_http_route_is_whole_and_names_only_our_services():
 def test_plain_json_has_a_path_of_its_own_before_all_others():
     weights = {"old": 90, "new": 10}
     plain = make_http_route(OWNER, gateway=gateway(), weights=weights)
-    route = make_http_route(OWNER, gateway=gateway(), weights=weights, predict=True)
+    route = make_http_route(OWNER, gateway=gateway(), weights=weights, predict={"old", "new"})
 
     first, second = route["spec"]["rules"]
     assert [second] == plain["spec"]["rules"]
@@ -64,6 +64,24 @@ def test_plain_json_has_a_path_of_its_own_before_all_others():
             },
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("weights", "predict", "expected"),
+    [
+        ({"old": 90, "new": 10}, {"new"}, {"digits-new-route": 10}),
+        ({"old": 90, "new": 10}, {"old"}, {"digits-old-route": 90}),
+        ({"old": 100, "new": 0}, {"old", "new"}, {"digits-new-route": 0, "digits-old-route": 100}),
+        ({"old": 100, "new": 0}, {"new"}, None),
+        ({"old": 90, "new": 10}, {"older"}, None),
+        ({"old": 90, "new": 10}, (), None),
+    ],
+)
+def test_plain_json_goes_to_those_that_offer_it_while_one_of_them_has_requests(weights, predict, expected):
+    *special, rule = make_http_route(OWNER, gateway=gateway(), weights=weights, predict=predict)["spec"]["rules"]
+    assert [rule] == make_http_route(OWNER, gateway=gateway(), weights=weights)["spec"]["rules"]
+    shared = [{backend["name"]: backend["weight"] for backend in one["backendRefs"]} for one in special]
+    assert shared == ([] if expected is None else [expected])
 
 
 def test_the_order_of_the_weights_does_not_matter():

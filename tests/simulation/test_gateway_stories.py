@@ -1,5 +1,8 @@
-"""Rollouts behind a gateway in words, compared with recorded ones: what a gateway that falls silent brings about."""
+"""Rollouts behind a gateway in words, compared with recorded ones: a gateway that falls silent, and plain
+JSON that only one of two revisions offers.
+"""
 
+import random
 from datetime import timedelta
 from pathlib import Path
 
@@ -121,12 +124,53 @@ def the_gateway_comes_back_after_the_abort(world):
     assert world.weights["HTTPRoute"] == {new: 100}
 
 
+def predicting(version, **predict):
+    spec = wanted(version)
+    spec["serving"]["predict"] = predict
+    return spec
+
+
+def plain_json_is_added_by_a_canary(world):
+    serving(world, wanted("v1"))
+    assert world.predicting == {}
+    world.submit(predicting("v1"))
+    at_step(world, 0)
+    new = hash_of(world, "candidateRevision")
+    assert world.predicting == {new: 10}
+    world.settle()
+    assert hash_of(world) == new
+    assert world.predicting == {new: 100}
+
+
+def plain_json_is_removed_by_a_canary(world):
+    old = serving(world, predicting("v1"))
+    world.submit(wanted("v1"))
+    at_step(world, 1)
+    assert world.predicting == {old: 50}
+    world.settle()
+    assert hash_of(world) != old
+    assert world.predicting == {}
+
+
+def plain_json_is_added_by_a_canary_that_is_aborted(world):
+    old = serving(world, wanted("v1"))
+    world.submit(predicting("v1"))
+    at_step(world, 1)
+    world.act("abort")
+    world.settle()
+    assert hash_of(world) == old
+    assert world.predicting == {}
+
+
 STORIES = {
     story.__name__: story
     for story in (
         the_gateway_falls_silent,
         the_gateway_comes_back_before_the_deadline,
         the_gateway_comes_back_after_the_abort,
+        plain_json_is_added_by_a_canary,
+        plain_json_is_removed_by_a_canary,
+        plain_json_is_added_by_a_canary_that_is_aborted,
     )
 }
 
@@ -137,6 +181,32 @@ def test_the_story_is_as_recorded(name, compare_recorded):
     STORIES[name](world)
     assert world.next_plan().is_empty, "what has come to rest asks for nothing"
     compare_recorded(RECORDED / f"{name}.txt", "\n".join(world.story) + "\n")
+
+
+def test_both_revisions_share_plain_json_that_both_offer():
+    world = GatewayWorld()
+    old = serving(world, predicting("v1"))
+    world.submit(predicting("v1", scores="None"))
+    at_step(world, 0)
+    assert world.predicting == world.weights["HTTPRoute"] == {old: 90, hash_of(world, "candidateRevision"): 10}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_plain_json_reaches_who_offers_it_in_any_order_of_events(seed):
+    """The world checks every route that the gateway takes over."""
+    world = GatewayWorld()
+    rng = random.Random(seed)
+    specs = [wanted("v1"), predicting("v1"), wanted("v2"), predicting("v2", scores="None")]
+    serving(world, rng.choice(specs))
+    for _ in range(3):
+        world.submit(rng.choice(specs))
+        for _ in range(rng.randrange(60)):
+            world.step(rng.choice(world.actors()))
+    last = rng.choice(specs)
+    world.submit(last)
+    world.settle(rng=rng)
+    assert world.said("Ready") == ("True", "Serving"), world.story[-10:]
+    assert world.predicting == ({hash_of(world): 100} if "predict" in last["serving"] else {})
 
 
 def test_a_promotion_that_no_gateway_confirms_is_given_up():

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from pilotfish import names
+from pilotfish.api.job_input import PREDICT_CONFIG
 from pilotfish.core import Observed, Plan, Policy, observe
 from pilotfish.core.observed import watched_kinds
 from support.builders import OWNER, POLICY
@@ -22,6 +23,8 @@ class GatewayWorld(World):
     policy: Policy = field(default_factory=lambda: replace(POLICY, gateway_api=True))
     answers: bool = True
     weights: dict[str, dict[str, int]] = field(default_factory=dict)
+    predicting: dict[str, int] = field(default_factory=dict)
+    """Weights in force for POST /predict as plain JSON; empty where that is a path like any other."""
     unserved: frozenset[str] = frozenset()
     gap: bool = False
     """Whether the rollout was allowed to leave nobody serving for a while."""
@@ -57,14 +60,16 @@ class GatewayWorld(World):
                     return
 
     def _accept(self, kind: str, route: dict[str, Any]) -> None:
-        (rule,) = route["spec"]["rules"]
-        in_force = {}
-        for backend in rule["backendRefs"]:
-            service = self.cluster.look("Service", backend["name"])
-            assert service is not None, f"{kind} names Service {backend['name']}, which does not exist"
-            in_force[service["spec"]["selector"][names.REVISION_LABEL]] = backend["weight"]
+        *special, rule = route["spec"]["rules"]
+        in_force = self._resolve(kind, rule)
         self.weights[kind] = in_force
-        self._tell("gateway", f"{kind}: " + ", ".join(f"{revision} {w} %" for revision, w in in_force.items()))
+        said = ", ".join(f"{revision} {w} %" for revision, w in in_force.items())
+        if kind == "HTTPRoute":
+            self.predicting = self._resolve(kind, *special) if special else {}
+            shares = ", ".join(f"{revision} {w}" for revision, w in self.predicting.items())
+            said += f"; /predict: {shares}" if special else ""
+            self._check_predict(in_force)
+        self._tell("gateway", f"{kind}: {said}")
         generation = route["metadata"]["generation"]
         said = [
             {"type": name, "status": "True", "observedGeneration": generation, "reason": name, "message": ""}
@@ -72,6 +77,24 @@ class GatewayWorld(World):
         ]
         parents = [{"parentRef": parent, "conditions": said} for parent in route["spec"]["parentRefs"]]
         self.cluster.change_now(kind, route["metadata"]["name"], lambda body: body.update(status={"parents": parents}))
+
+    def _resolve(self, kind: str, rule: dict[str, Any]) -> dict[str, int]:
+        found = {}
+        for backend in rule["backendRefs"]:
+            service = self.cluster.look("Service", backend["name"])
+            assert service is not None, f"{kind} names Service {backend['name']}, which does not exist"
+            found[service["spec"]["selector"][names.REVISION_LABEL]] = backend["weight"]
+        return found
+
+    def _check_predict(self, in_force: dict[str, int]) -> None:
+        """Plain JSON goes to all who have requests and the model for it, by their weights, and to nobody else."""
+        asked = {revision: weight for revision, weight in self.predicting.items() if weight}
+        able = {revision: weight for revision, weight in in_force.items() if weight and self._predicts(revision)}
+        assert asked == able, f"/predict goes to {asked}, of {in_force} those can answer it: {able}"
+
+    def _predicts(self, revision: str) -> bool:
+        config = self.cluster.look("ConfigMap", names.revision_name(OWNER.name, revision))
+        return config is not None and PREDICT_CONFIG in config["data"]
 
     def step(self, actor: Callable[[], None]) -> bool:
         """Let one of them act; no weight may be in force for pods that are not ready or were not verified."""

@@ -3,7 +3,7 @@
 Both routes belong to the ModelDeployment alone: their backendRefs are ours and are replaced as a set, never added to.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pilotfish import names
@@ -30,12 +30,14 @@ _GRPC = {"name": "grpc", "port": PORTS.grpc, "targetPort": "grpc", "protocol": "
 
 
 def make_http_route(
-    owner: Owner, *, gateway: Gateway, weights: Mapping[str, int], predict: bool = False
+    owner: Owner, *, gateway: Gateway, weights: Mapping[str, int], predict: Collection[str] = ()
 ) -> dict[str, Any]:
     """The HTTPRoute to the HTTP port of these revisions; `weights` by revision, each a share of their sum.
 
-    With `predict`, POST /predict is answered by the model of plain JSON.
+    POST /predict goes to the model of plain JSON of those in `predict`, who share it by their weights; while none of
+    them has a weight it is a path like any other.
     """
+    answering = {revision: weight for revision, weight in weights.items() if revision in predict}
     return _make_route(
         owner,
         kind=HTTP_ROUTE,
@@ -44,7 +46,7 @@ def make_http_route(
         parent=_parent(gateway, gateway.section_name),
         hostnames=gateway.hostnames,
         weights=weights,
-        before=(_predict_rule(owner.name),) if predict else (),
+        before=(_predict_rule(owner, answering),) if any(answering.values()) else (),
     )
 
 
@@ -89,10 +91,6 @@ def _make_route(
     weights: Mapping[str, int],
     before: tuple[Mapping[str, Any], ...] = (),
 ) -> dict[str, Any]:
-    backends = [
-        {"group": "", "kind": "Service", "name": names.route_service(owner.name, revision), "port": port, "weight": w}
-        for revision, w in sorted(weights.items())
-    ]
     return {
         "apiVersion": GATEWAY_API,
         "kind": kind,
@@ -100,18 +98,35 @@ def _make_route(
         "spec": {
             "parentRefs": [dict(parent)],
             **({"hostnames": list(hostnames)} if hostnames else {}),
-            "rules": [{**rule, "backendRefs": backends} for rule in (*before, {})],
+            "rules": [*before, {"backendRefs": _backends(owner, weights, port)}],
         },
     }
 
 
-def _predict_rule(model: str) -> dict[str, Any]:
-    path = f"/v2/models/{predict_model(model)}/generate"
+def _backends(owner: Owner, weights: Mapping[str, int], port: int) -> list[dict[str, Any]]:
+    return [
+        {"group": "", "kind": "Service", "name": names.route_service(owner.name, revision), "port": port, "weight": w}
+        for revision, w in sorted(weights.items())
+    ]
+
+
+def is_predict_rule(rule: Mapping[str, Any]) -> bool:
+    """Whether a rule, as stored, takes POST /predict and nothing else."""
+    return bool(rule.get("matches") == _predict_matches())
+
+
+def _predict_matches() -> list[dict[str, Any]]:
+    return [{"path": {"type": "Exact", "value": PREDICT_PATH}, "method": "POST"}]
+
+
+def _predict_rule(owner: Owner, weights: Mapping[str, int]) -> dict[str, Any]:
+    path = f"/v2/models/{predict_model(owner.name)}/generate"
     return {
-        "matches": [{"path": {"type": "Exact", "value": PREDICT_PATH}, "method": "POST"}],
+        "matches": _predict_matches(),
         "filters": [
             {"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": path}}}
         ],
+        "backendRefs": _backends(owner, weights, PORTS.http),
     }
 
 

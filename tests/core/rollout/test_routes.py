@@ -17,10 +17,12 @@ from pilotfish.core.rollout.routes import (
     safe_weights,
     unwanted_routes,
     uses_routes,
+    weighted_revisions,
 )
 from pilotfish.core.scope import make_scope
 from pilotfish.resources import make_http_route
 from support.builders import NOW, OWNER, POLICY, make_model_deployment, make_spec
+from support.two_revisions import record_of
 
 ROUTES = dataclasses.replace(POLICY, gateway_api=True)
 OLD, NEW = "bbbbbbbb", "cccccccc"
@@ -122,6 +124,85 @@ def test_two_rules_of_plain_json_carry_the_weights_once():
     scope = scope_of(*world(EVEN, serving=serving))
     assert titles(keep_routes(scope, EVEN)) == [("HTTPRoute", "digits-http")]
     assert assigned_weights(scope) == EVEN
+
+
+# Plain JSON that not every revision offers
+
+PLAIN = {**BOTH, "predict": {}}
+
+
+def knowing(scope, **serving):
+    """The scope with the record of each revision, made with that serving block."""
+    records = {revision: record_of(scope_of(serving=block), revision) for revision, block in serving.items()}
+    return dataclasses.replace(scope, records=records)
+
+
+def mixed(weights, *, spec=BOTH):
+    """OLD offers plain JSON, NEW does not; the stored world and the scope that sees it."""
+    offered = {OLD: PLAIN, NEW: BOTH}
+    bodies = [apply.body for apply in keep_routes(knowing(scope_of(serving=spec), **offered), weights)]
+    return knowing(scope_of(*(stored(body) for body in bodies), serving=spec), **offered)
+
+
+def rules_of(scope):
+    rules = scope.observed.child("HTTPRoute", "digits-http")["spec"]["rules"]
+    return [{backend["name"]: backend["weight"] for backend in rule["backendRefs"]} for rule in rules]
+
+
+def with_rule(scope, number, weights):
+    """The same, with other backends in one rule of the HTTPRoute."""
+    backends = [
+        {"group": "", "kind": "Service", "name": f"digits-{revision}-route", "port": 8000, "weight": weight}
+        for revision, weight in weights.items()
+    ]
+
+    def changed(body):
+        if body["kind"] != "HTTPRoute":
+            return body
+        rules = list(body["spec"]["rules"])
+        rules[number] = {**rules[number], "backendRefs": backends}
+        return {**body, "spec": {**body["spec"], "rules": rules}}
+
+    children = tuple(changed(body) for body in scope.observed.children)
+    return dataclasses.replace(scope, observed=dataclasses.replace(scope.observed, children=children))
+
+
+@pytest.mark.parametrize("spec", [BOTH, PLAIN], ids=["spec without", "spec with"])
+def test_what_a_revision_offers_is_in_its_record_whatever_the_spec_says_now(spec):
+    scope = mixed({OLD: 90, NEW: 10}, spec=spec)
+    everything = {f"digits-{OLD}-route": 90, f"digits-{NEW}-route": 10}
+    assert rules_of(scope) == [{f"digits-{OLD}-route": 90}, everything]
+    assert rules_of(mixed({OLD: 0, NEW: 100}, spec=spec)) == [{f"digits-{OLD}-route": 0, f"digits-{NEW}-route": 100}]
+
+
+@pytest.mark.parametrize("weights", [{OLD: 90, NEW: 10}, {OLD: 0, NEW: 100}, {OLD: 100, NEW: 0}, {OLD: 100}])
+def test_the_rule_of_plain_json_changes_nothing_of_what_the_weights_are(weights):
+    scope = mixed(weights)
+    assert keep_routes(scope, weights) == ()
+    assert assigned_weights(scope) == weights
+    assert routes_state(scope, weights).ready
+    assert weighted_revisions(scope) == routed_revisions(scope) == {r for r, weight in weights.items() if weight}
+    assert unwanted_routes(scope, frozenset(weights)) == ()
+
+
+@pytest.mark.parametrize(
+    ("number", "other", "counted"),
+    [
+        (0, {OLD: 100}, {OLD: 190, NEW: 10}),
+        (0, {NEW: 90}, {OLD: 90, NEW: 100}),
+        (1, {NEW: 100}, {OLD: 90, NEW: 100}),
+        (1, {OLD: 0, NEW: 100}, {OLD: 90, NEW: 100}),
+    ],
+)
+def test_a_weight_that_somebody_else_gave_in_one_rule_alone_counts(number, other, counted):
+    """Its pods stay, its Service stays, and the routes are written again."""
+    scope = with_rule(mixed({OLD: 90, NEW: 10}), number, other)
+    assert weighted_revisions(scope) == {OLD, NEW}
+    assert assigned_weights(scope) is None, "the GRPCRoute says something else"
+    assert titles(keep_routes(scope, {OLD: 90, NEW: 10})) == [("HTTPRoute", "digits-http")]
+    assert unwanted_routes(scope, frozenset()) == ()
+    only = dataclasses.replace(scope, spec=make_spec({"model": {"uri": "s3://m/x"}, "serving": HTTP_ONLY}))
+    assert assigned_weights(only) == counted
 
 
 def test_new_weights_change_the_routes_and_nothing_else():
@@ -427,6 +508,25 @@ def test_no_weight_without_an_endpoint(weights, ready, expected):
 
 
 REVISIONS = st.sampled_from([OLD, NEW, "dddddddd"])
+
+
+@given(
+    weights=st.dictionaries(REVISIONS, st.integers(0, 1_000_000), min_size=1),
+    offer=st.sets(REVISIONS),
+    spec=st.sampled_from([BOTH, PLAIN]),
+)
+def test_routes_are_read_back_as_they_were_made_whoever_offers_plain_json(weights, offer, spec):
+    made = {revision: PLAIN if revision in offer else BOTH for revision in weights}
+    scope = knowing(scope_of(serving=spec), **made)
+    bodies = [stored(apply.body) for apply in keep_routes(scope, weights)]
+    scope = knowing(scope_of(*bodies, serving=spec), **made)
+    assert keep_routes(scope, weights) == ()
+    assert assigned_weights(scope) == weights
+    assert weighted_revisions(scope) == {revision for revision, weight in weights.items() if weight}
+    *special, _ = rules_of(scope)
+    asked = {name for rule in special for name, weight in rule.items() if weight}
+    assert asked == {f"digits-{revision}-route" for revision in offer if weights.get(revision)}
+    assert len(special) == bool(asked)
 
 
 @given(

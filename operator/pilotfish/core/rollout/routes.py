@@ -4,7 +4,7 @@ A weight counts once every gateway has accepted the generation of the route that
 still be in force. Nothing here decides which weights are right.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +17,14 @@ from pilotfish.core.objects import Body, is_deleting, label_of, name_of
 from pilotfish.core.observed import ROUTE_KINDS
 from pilotfish.core.plan import Apply
 from pilotfish.core.scope import Scope
-from pilotfish.resources.routes import HTTP_ROUTE, KIND_OF, make_grpc_route, make_http_route, make_route_service
+from pilotfish.resources.routes import (
+    HTTP_ROUTE,
+    KIND_OF,
+    is_predict_rule,
+    make_grpc_route,
+    make_http_route,
+    make_route_service,
+)
 
 _MESSAGE_LIMIT = 300
 # In this order: a route that was not accepted has nothing to resolve.
@@ -173,13 +180,21 @@ def _wanted_kinds(scope: Scope) -> frozenset[str]:
 
 def _wanted_routes(scope: Scope, gateway: Gateway, weights: Mapping[str, int]) -> dict[str, Body]:
     """Kind to the whole route, in a fixed order."""
-    predict = scope.spec.serving.predict is not None
+    predict = frozenset(revision for revision in weights if _offers_predict(scope, revision))
     makers = ((Protocol.HTTP, partial(make_http_route, predict=predict)), (Protocol.GRPC, make_grpc_route))
     return {
         KIND_OF[protocol]: make(scope.owner, gateway=gateway, weights=weights)
         for protocol, make in makers
         if protocol in scope.spec.serving.protocols
     }
+
+
+def _offers_predict(scope: Scope, revision: str) -> bool:
+    """Whether its pods hold the model of plain JSON: by its record, without one as the spec says now."""
+    record = scope.records.get(revision)
+    if record is None:
+        return scope.spec.serving.predict is not None
+    return (record.intent.get("serving") or {}).get("predict") is not None
 
 
 def _name_of(scope: Scope, kind: str) -> str:
@@ -194,15 +209,22 @@ def _stored_routes(scope: Scope) -> Iterator[Body]:
 def _stored_weights(scope: Scope, route: Body) -> dict[str, int]:
     """Weight by revision; a backend that is not ours counts under its own name, one without weight has 1.
 
-    Our rules all carry the same weights; where they do not, somebody else wrote them, and they are added up.
+    Our rules all carry the same weights, and that of plain JSON those of the revisions that offer it. Where it is not
+    so, somebody else wrote them, and they are added up.
     """
-    rules = [_rule_weights(scope, rule) for rule in route.get("spec", {}).get("rules") or ()]
-    if all(rule == rules[0] for rule in rules):
-        return rules[0] if rules else {}
+    rules = route.get("spec", {}).get("rules") or ()
+    wholes = [_rule_weights(scope, rule) for rule in rules if not is_predict_rule(rule)]
+    parts = [_rule_weights(scope, rule) for rule in rules if is_predict_rule(rule)]
+    if wholes and all(rule == wholes[0] for rule in wholes) and _are_parts(parts, of=wholes[0]):
+        return wholes[0]
     found: dict[str, int] = {}
-    for revision, weight in (item for rule in rules for item in rule.items()):
+    for revision, weight in (item for rule in (*wholes, *parts) for item in rule.items()):
         found[revision] = found.get(revision, 0) + weight
     return found
+
+
+def _are_parts(rules: Iterable[Mapping[str, int]], *, of: Mapping[str, int]) -> bool:
+    return all(rule.items() <= of.items() for rule in rules)
 
 
 def _rule_weights(scope: Scope, rule: Mapping[str, Any]) -> dict[str, int]:
