@@ -90,6 +90,12 @@ PODS = {
         ["spec.storage"],
         False,
     ),
+    "claim that goes": (
+        unschedulable('0/1 nodes are available: persistentvolumeclaim "m-store" is being deleted. not found'),
+        Reason.VOLUME_UNBOUND,
+        ['"m-store" is being deleted', "made anew once no pod uses it"],
+        False,
+    ),
     "no image": (
         container("triton", waiting("ErrImagePull", "403")),
         Reason.IMAGE_PULL_FAILED,

@@ -130,6 +130,18 @@ class TestOtherHands:
         lose = lambda: served.cluster.remove_now("PersistentVolumeClaim", "digits-store")  # noqa: E731
         assert effects_of(served, lose) == [("apply", "PersistentVolumeClaim")]
 
+    def test_a_claim_that_waits_to_go_is_held_by_no_job_that_has_ended(self, served):
+        """Kubernetes keeps it for as long as a pod names it, ended or not."""
+
+        def delete(body):
+            body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+
+        assert served.cluster.find("Job")
+        effects = effects_of(served, edit(served, "PersistentVolumeClaim", "digits-store", delete))
+        assert set(effects) == {("delete", "Job")}
+        assert not served.cluster.find("Job")
+        assert served.said("Ready") == ("True", "Serving")
+
 
 class TestStablePodsThatFail:
     def test_are_told_and_kept(self, served):

@@ -49,7 +49,8 @@ def spec(namespace: str, version: str, **rollout: Any) -> dict[str, Any]:
             "credentials": secret,
             "samples": {"uri": "s3://models/asked/samples.npz", **secret},
         },
-        "optimization": {"batchSizes": [1]},
+        # Long enough for its progress to be seen, which is asked for every 15 s.
+        "optimization": {"batchSizes": [1, 2, 4, 8]},
         "serving": {"gpus": {"count": 1}},
         "rollout": {
             "strategy": "Canary",

@@ -90,6 +90,12 @@ def check_scheduling(view: PodView) -> Finding | None:
             message=f"A pod of {view.of} asks for {gpus[resource]} {resource} and no node has that free ({detail}); "
             "free a GPU, add a node, or lower spec.serving.gpus.count",
         )
+    if "is being deleted" in detail:
+        return Finding(
+            reason=Reason.VOLUME_UNBOUND,
+            message=f"A pod of {view.of} waits for its volume ({detail}); the claim is made anew once no pod uses it: "
+            "delete those that do",
+        )
     if "persistentvolumeclaim" in detail.lower() or "volume" in detail.lower():
         return Finding(
             reason=Reason.VOLUME_UNBOUND,

@@ -9,7 +9,7 @@ from pilotfish.api.status import HistoryEntry
 from pilotfish.core.failures import ARTIFACT_LOST
 from pilotfish.core.history import drained_at
 from pilotfish.core.job_outcome import is_finished
-from pilotfish.core.objects import Body, label_of, name_of
+from pilotfish.core.objects import Body, is_deleting, label_of, name_of
 from pilotfish.core.scope import Scope
 from pilotfish.core.serving import find_trouble
 
@@ -43,6 +43,7 @@ def retire(
     used = None if job is None else name_of(job)
     deletes += _needless_jobs(scope, used)
     deletes += _jobs_that_made_what_is_lost(scope)
+    deletes += _jobs_that_hold_a_leaving_claim(scope, used)
     deletes += _beyond_limit(scope, wanted | serving, used)
     return Retirement(deletes=tuple(deletes), wake=min(due, default=None))
 
@@ -76,6 +77,17 @@ def _jobs_that_made_what_is_lost(scope: Scope) -> list[Body]:
         return []
     ended = (job for job in _optimize_jobs(scope) if is_finished(job))
     return [job for job in ended if label_of(job, names.REVISION_LABEL) == scope.stable]
+
+
+def _jobs_that_hold_a_leaving_claim(scope: Scope, used: str | None) -> list[Body]:
+    """Ended Jobs while somebody's deletion of the claim waits: Kubernetes keeps it as long as any pod names it.
+
+    Pods that have ended count as well, and theirs would stand until their revision goes.
+    """
+    claim = scope.observed.child("PersistentVolumeClaim", names.store_claim(scope.owner.name))
+    if claim is None or not is_deleting(claim):
+        return []
+    return [job for job in scope.observed.of_kind("Job") if is_finished(job) and name_of(job) != used]
 
 
 def _optimize_jobs(scope: Scope) -> list[Body]:
