@@ -60,8 +60,8 @@ _NOT_FROM_TORCH = frozenset({"ONNX", "SavedModel", "Keras", "TFLite"})
 _EXPLANATIONS_NEED_TORCH = Rule(
     cel="!has(self.optimization.explanations) || !has(self.model.format) "
     "|| !(self.model.format in ['ONNX', 'SavedModel', 'Keras', 'TFLite'])",
-    message="explanations are for models that came from PyTorch: give the model as an ExportedProgram, as weights or as "
-    "a HuggingFace folder, or remove optimization.explanations",
+    message="explanations are for models that came from PyTorch: give an ExportedProgram, weights or a "
+    "HuggingFace folder, or remove optimization.explanations",
     holds=lambda spec: "explanations" not in spec["optimization"] or spec["model"].get("format") not in _NOT_FROM_TORCH,
     field_path=".optimization.explanations",
 )

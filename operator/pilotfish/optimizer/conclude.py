@@ -65,7 +65,9 @@ def _explanation(run: Run, ready: Prepared, baseline: Measured) -> Explanation |
     if asked is None:
         return None
     with run.progress.stage("explain", f"{asked.method.value} on at most {asked.samples} samples"):
-        return explain_original(asked, baseline.subject, variant=ready.model.variant)
+        found = explain_original(asked, baseline.subject, variant=ready.model.variant)
+    notes = ("The model as it came is explained, before it was trained.",) if run.job.optimization.trains else ()
+    return found.model_copy(update={"notes": notes})
 
 
 def _package(

@@ -15,8 +15,9 @@ _PLACES = {
 
 
 def captum_method(name: str) -> Any:
-    """One of Captum's classes by its name. For a process of its own: it stands in for the packages `captum` and
-    `captum.attr`.
+    """One of Captum's classes by its name.
+
+    For a process of its own: empty packages stand in for `captum` and `captum.attr`.
 
     Raises:
         ImportError: Captum is not installed.

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from pilotfish.api.optimization import ExplanationMethod
 from pilotfish.api.report_sections import ExplainedSample, Explanation, InputAttribution
-from pilotfish.optimizer.report.grids import Grid, as_attribution, make_grid
+from pilotfish.optimizer.report.grids import Floats, Grid, as_attribution, make_grid
 from pilotfish.optimizer.tensors import Array, sample_count, take
 from pilotfish.optimizer.worker import Subject, load_runner
 
@@ -51,7 +51,7 @@ def explain(subject: Subject, *, method: ExplanationMethod, samples: int, varian
 
 def _one(
     explainer: Any, sample: Mapping[str, Array], grids: Mapping[str, Grid], index: int
-) -> tuple[dict[str, Array], ExplainedSample]:
+) -> tuple[dict[str, Floats], ExplainedSample]:
     """The sums of each input's cells, none where they are no numbers, and what is told of the sample."""
     from pilotfish.optimizer.pytorch.attributions import is_finite
 
@@ -69,7 +69,7 @@ def _one(
     )
 
 
-def _importance(absolute: list[dict[str, Array]], grids: Mapping[str, Grid]) -> tuple[InputAttribution, ...]:
+def _importance(absolute: list[dict[str, Floats]], grids: Mapping[str, Grid]) -> tuple[InputAttribution, ...]:
     names = absolute[0] if absolute else ()
     return tuple(as_attribution(n, grids[n], np.mean([one[n] for one in absolute], axis=0)) for n in names)
 
@@ -92,7 +92,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     order = json.loads(sys.stdin.readline())
-    method = ExplanationMethod(order["method"])
+    method = next(m for m in ExplanationMethod if m.value == order["method"])
     found = explain(Subject(**order["subject"]), method=method, samples=order["samples"], variant=order["variant"])
     replies.write(found.to_json() + "\n")
     replies.close()

@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pilotfish.api.report_sections import InputAttribution
 from pilotfish.optimizer.tensors import Array
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 SIDE = 32
 MOST_FEATURES = SIDE * SIDE
@@ -18,26 +22,25 @@ class Grid:
 
     rows: int
     columns: int
-    cells: Array
+    cells: Ints
 
-    def sums(self, values: Array) -> Array:
+    def sums(self, values: Array) -> Floats:
         """float64 array of the shape (rows * columns,): the sum of the values of each cell."""
-        found: Array = np.bincount(
-            self.cells.ravel(), weights=values.astype(np.float64).ravel(), minlength=self.rows * self.columns
-        )
+        found = np.zeros(self.rows * self.columns, np.float64)
+        np.add.at(found, self.cells.ravel(), values.astype(np.float64).ravel())
         return found
 
-    def sizes(self) -> Array:
+    def sizes(self) -> Ints:
         """How many values each cell has, in the input's shape."""
         counts = np.bincount(self.cells.ravel(), minlength=self.rows * self.columns)
-        found: Array = counts[self.cells]
+        found: Ints = counts[self.cells]
         return found
 
 
 def make_grid(shape: tuple[int, ...]) -> Grid:
     """The grid of one sample's shape: features in one row of at most 1024, anything with height and width 32 by 32.
 
-    Height and width are the last two dimensions, or the first two of three where the last one is the smallest: channels.
+    Height and width are the last two dimensions, or the first two of three where the last one is smaller: channels.
     """
     if len(shape) < _MATRIX:
         count = int(np.prod(shape, dtype=np.int64))
@@ -51,16 +54,16 @@ def make_grid(shape: tuple[int, ...]) -> Grid:
     return Grid(rows=rows, columns=columns, cells=np.broadcast_to(row * columns + column, shape))
 
 
-def as_attribution(name: str, grid: Grid, values: Array) -> InputAttribution:
+def as_attribution(name: str, grid: Grid, values: Floats) -> InputAttribution:
     """The cells' figures, (rows * columns,), with six digits."""
     figures = tuple(float(f"{value:.6g}") for value in values)
     return InputAttribution(input=name, rows=grid.rows, columns=grid.columns, values=figures)
 
 
-def _bins(count: int, bins: int) -> Array:
-    found: Array = np.arange(count) * bins // max(count, 1)
+def _bins(count: int, bins: int) -> Ints:
+    found: Ints = np.arange(count) * bins // max(count, 1)
     return found
 
 
-def _along(places: Array, *, axis: int, dimensions: int) -> Array:
+def _along(places: Ints, *, axis: int, dimensions: int) -> Ints:
     return places.reshape([-1 if i == axis else 1 for i in range(dimensions)])
