@@ -130,6 +130,7 @@ def hostile(value):
     if isinstance(value, dict):
         kept = {
             "golden",
+            "method",
             "objective",
             "verdict",
             "format",
