@@ -531,7 +531,10 @@ COMING = (
         {"optimization.explanations": {}, "model.format": "ONNX"},
     ),
     Invalid(
-        "explanations of too many samples", "less than or equal to 64", {"optimization.explanations": {"samples": 65}}
+        "explanations of too many samples",
+        "at most 64",
+        {"optimization.explanations": {"samples": 65}},
+        server="less than or equal to 64",
     ),
     Invalid("an export twice", "name each export once", {"optimization.exports": ["TFLite", "TFLite"]}),
     Invalid(
