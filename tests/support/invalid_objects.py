@@ -537,6 +537,17 @@ COMING = (
     Invalid("a SavedModel as data", "run code when opened", {"model.format": "SavedModel"}),
     Invalid("a TorchServe archive as data", "run code when opened", {"model.format": "TorchServeArchive"}),
     Invalid("code in a file as data", "set trust: Executable to run", {"model.architecture.file": "model.py#build"}),
+    Invalid(
+        "explanations of ONNX",
+        "explanations are for models that came from PyTorch",
+        {"optimization.explanations": {}, "model.format": "ONNX"},
+    ),
+    Invalid(
+        "explanations of too many samples",
+        "at most 64",
+        {"optimization.explanations": {"samples": 65}},
+        server="less than or equal to 64",
+    ),
     Invalid("an export twice", "name each export once", {"optimization.exports": ["TFLite", "TFLite"]}),
     Invalid(
         "TLS for HTTP",

@@ -101,6 +101,17 @@ def make_wire(**fields: Any) -> dict[str, Any]:
             "trace": {"path": "profile/winner.trace.json.gz", "bytes": 4096, "sha256": "ab" * 32},
         }, {"variant": "torch-fp32", "role": "baseline", "tool": "torch.profiler", "batch": 1, "runs": 0,
             "problem": "the profiler ended with exit code 1"}],
+        "explanation": {
+            "method": "IntegratedGradients", "tool": "captum 0.8.0", "variant": "torch-fp32", "seconds": 1.5,
+            "samples": [
+                {"sample": 0, "target": "logits[3]", "answer": 4.25, "baselineAnswer": 0.125, "delta": 0.0002, "inputs": [
+                    {"input": "image", "rows": 2, "columns": 3, "values": [0.5, -0.25, 0.0, 3.0, 0.875, 0.0]},
+                    {"input": "age", "rows": 1, "columns": 2, "values": [0.1, -0.7]}]},
+                {"sample": 1, "target": "logits[7]", "problem": "its attributions are not finite numbers"},
+            ],
+            "importance": [{"input": "image", "rows": 2, "columns": 3, "values": [0.5, 0.25, 0.0, 3.0, 0.875, 0.0]},
+                           {"input": "age", "rows": 1, "columns": 2, "values": [0.1, 0.7]}],
+        },
         "tuning": {
             "objective": "Throughput", "server": "triton 2.51.0", "cores": 2, "concurrency": 16, "winner": 1,
             "why": "2 instances give 1.4 times the throughput of the default", "complete": True,

@@ -43,6 +43,8 @@ VALID: tuple[tuple[str, dict[str, Any]], ...] = (
     ("code beside the weights", {"model.architecture": {"file": "net/model.py#build"}, "model.trust": "Executable"}),
     ("INT8, samples by the packed model", {"optimization.precisions": ["FP32", "INT8"]}),
     ("BF16", {"optimization.precisions": ["FP32", "BF16"]}),
+    ("explanations", {"optimization.explanations": {}, "model.format": "HuggingFace"}),
+    ("explanations of many samples", {"optimization.explanations": {"method": "FeatureAblation", "samples": 64}}),
     ("exports", {"optimization.exports": ["OpenVINO", "TFLite", "ExportedProgram", "AOTInductor"]}),
     (
         "INT8, samples of one's own",

@@ -52,6 +52,26 @@ class ExportFormat(DocumentedEnum):
     AOT_INDUCTOR = "AOTInductor", "a compiled model.pt2 for this kind of CPU; of models that came from PyTorch"
 
 
+class ExplanationMethod(DocumentedEnum):
+    """How the share of each input value in an answer is found; the names are Captum's."""
+
+    INTEGRATED_GRADIENTS = "IntegratedGradients", "gradients summed on the way from zeros to the sample"
+    SALIENCY = "Saliency", "the size of the gradient at the sample"
+    FEATURE_ABLATION = (
+        "FeatureAblation",
+        "what changes when a value is zero; needs no gradients, and a call for each value",
+    )
+
+
+class Explanations(ApiModel):
+    """Attributions of the original's answers to the values of its inputs, for models that came from PyTorch."""
+
+    method: ExplanationMethod = ExplanationMethod.INTEGRATED_GRADIENTS
+    """How attributions are found."""
+    samples: int = Field(default=8, ge=1, le=64)
+    """How many samples of the golden set are explained, the first ones, 1 to 64. Example: `16`."""
+
+
 class ComputeResources(ApiModel):
     """CPU and memory, as request and limit at once."""
 
@@ -113,6 +133,8 @@ class OptimizationSpec(ApiModel):
     """Extra artifacts for elsewhere; reported, not served. Example: `[OpenVINO]`."""
     profile: bool = False
     """Keep traces of where the time of the winner and of the original goes beside the report."""
+    explanations: Explanations | None = None
+    """Explain the original's answers in the report; nothing is explained when left out. Example: `{samples: 16}`."""
     gpus: JobGpus | None = Field(default=None, json_schema_extra=marked(unavailable=True))
     """GPUs of the Job itself. Example: `{count: 1}`."""
     resources: ComputeResources | None = None

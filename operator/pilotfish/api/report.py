@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from pilotfish.api.optimization import ArtifactFormat, Precision
-from pilotfish.api.report_sections import Export, Histogram, LayerError, Load, Profile, TaskMetric, TrainingStage
+from pilotfish.api.report_sections import (
+    Explanation,
+    Export,
+    Histogram,
+    LayerError,
+    Load,
+    Profile,
+    TaskMetric,
+    TrainingStage,
+)
 from pilotfish.api.tuning import TunedServing, TuningReport
 from pilotfish.api.wire import WireModel
 
@@ -332,6 +341,7 @@ class Report(WireModel):
     metric: TaskMetric | None = None
     training: tuple[TrainingStage, ...] = ()
     profile: tuple[Profile, ...] = ()
+    explanation: Explanation | None = None
     exports: tuple[Export, ...] = Field(default=(), description="What spec.optimization.exports asked for, in order.")
 
 

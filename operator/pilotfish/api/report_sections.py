@@ -6,7 +6,7 @@ measured", never for zero.
 
 from pydantic import Field
 
-from pilotfish.api.optimization import ExportFormat
+from pilotfish.api.optimization import ExplanationMethod, ExportFormat
 from pilotfish.api.wire import WireModel
 
 
@@ -111,4 +111,48 @@ class Export(WireModel):
     runtime: str | None = Field(default=None, description="What it was run by to compare its answers.")
     max_rel: float | None = Field(default=None, description="Relative error of its answers to the golden set.")
     problem: str | None = Field(default=None, description="Why there is none; the run goes on without it.")
+    notes: tuple[str, ...] = ()
+
+
+class InputAttribution(WireModel):
+    """What the values of one input add to an answer, as a grid read row by row.
+
+    Channels of an image are summed up, and so are neighbours where a grid would be larger than 32 by 32: the sum over
+    the grid stays that over all values.
+    """
+
+    input: str
+    rows: int = Field(description="1 for features and for positions of a text.")
+    columns: int
+    values: tuple[float, ...] = Field(description="rows times columns.")
+
+
+class ExplainedSample(WireModel):
+    """One sample of the golden set."""
+
+    sample: int = Field(description="Its place in the golden set, from 0.")
+    target: str = Field(description="Which figure of the answer is explained.", examples=["logits[3]", "mean of y"])
+    answer: float | None = Field(default=None, description="That figure.")
+    baseline_answer: float | None = Field(default=None, description="The same figure of zeros.")
+    delta: float | None = Field(
+        default=None,
+        description="Completeness error of IntegratedGradients: sum of attributions - (answer - baselineAnswer).",
+    )
+    inputs: tuple[InputAttribution, ...] = ()
+    problem: str | None = Field(default=None, description="Why this sample has no attributions.")
+
+
+class Explanation(WireModel):
+    """Attributions of the original's answers to its inputs."""
+
+    method: ExplanationMethod
+    tool: str = Field(examples=["captum 0.8.0"])
+    variant: str = Field(description="The model that is explained, as it came.")
+    baseline: str = Field(default="zeros", description="What a sample is compared with.")
+    samples: tuple[ExplainedSample, ...] = ()
+    importance: tuple[InputAttribution, ...] = Field(
+        default=(), description="Mean over the samples of the absolute attributions."
+    )
+    seconds: float | None = None
+    problem: str | None = Field(default=None, description="Why there are none; the run goes on without them.")
     notes: tuple[str, ...] = ()

@@ -56,6 +56,16 @@ _METRIC_NEEDS_SAMPLES = Rule(
     reason=RuleReason.REQUIRED,
 )
 
+_NOT_FROM_TORCH = frozenset({"ONNX", "SavedModel", "Keras", "TFLite"})
+_EXPLANATIONS_NEED_TORCH = Rule(
+    cel="!has(self.optimization.explanations) || !has(self.model.format) "
+    "|| !(self.model.format in ['ONNX', 'SavedModel', 'Keras', 'TFLite'])",
+    message="explanations are for models that came from PyTorch: give an ExportedProgram, weights or a "
+    "HuggingFace folder, or remove optimization.explanations",
+    holds=lambda spec: "explanations" not in spec["optimization"] or spec["model"].get("format") not in _NOT_FROM_TORCH,
+    field_path=".optimization.explanations",
+)
+
 _SHADOW_NEEDS_THE_SERVICE = Rule(
     cel="!has(self.rollout.shadow) || !has(self.serving.gateway)",
     message="shadow is not available with a gateway in this version; remove rollout.shadow or serving.gateway",
@@ -79,6 +89,7 @@ class ModelDeploymentSpec(ApiModel):
             *TUNING_RULES,
             _INT8_NEEDS_SAMPLES,
             _METRIC_NEEDS_SAMPLES,
+            _EXPLANATIONS_NEED_TORCH,
             _SHADOW_NEEDS_THE_SERVICE,
             _SHADOW_SPEAKS_PLAINLY,
             NEEDS_TORCH,

@@ -10,13 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from pilotfish.api.report import CandidateReport, Measurement, Report, Verdict
-from pilotfish.api.report_sections import Export, Profile, TrainingStage
+from pilotfish.api.report_sections import Explanation, Export, Profile, TrainingStage
 from pilotfish.api.status import OptimizationStatus
 from pilotfish.api.tuning import TuningReport
 
 _COLOURS = {Verdict.ACCEPTED: "green", Verdict.REFUSED: "red", Verdict.FAILED: "yellow"}
 _MOST_LAYERS = 10
 _MOST_OPERATORS = 10
+_MOST_VALUES = 5
 
 
 def show_report(report: Report) -> Iterator[RenderableType]:
@@ -32,6 +33,8 @@ def show_report(report: Report) -> Iterator[RenderableType]:
         yield _training(stage)
     for profile in report.profile:
         yield _profile(profile)
+    if report.explanation is not None:
+        yield _explanation(report.explanation)
     if report.tuning is not None:
         yield _tuning(report.tuning)
     if report.exports:
@@ -186,6 +189,22 @@ def _profile(one: Profile) -> RenderableType:
     return _titled(f"Time by operator: {safe(one.variant)} ({safe(one.role)})", table, caption)
 
 
+def _explanation(found: Explanation) -> RenderableType:
+    if found.problem:
+        return Text(f"no explanation: {safe(found.problem)}")
+    table = _table("input", "value", "mean size")
+    for one in found.importance:
+        order = sorted(range(len(one.values)), key=lambda place: -one.values[place])
+        for place in order[:_MOST_VALUES]:
+            where = str(place) if one.rows == 1 else f"{place // one.columns}, {place % one.columns}"
+            table.add_row(safe(one.input), where, number(one.values[place]))
+    missed = [abs(s.delta) for s in found.samples if s.delta is not None]
+    caption = f"largest completeness error: {number(max(missed))}; " if missed else ""
+    problems = [f"sample {s.sample}: {s.problem}" for s in found.samples if s.problem]
+    caption += "; ".join([f"{len(found.samples)} samples, in full in report.html", *problems])
+    return _titled(f"What answers depend on: {found.method.value} by {safe(found.tool)}", table, safe(caption))
+
+
 def _tuning(found: TuningReport) -> Group:
     table = _table(
         "", "batch", "delay µs", "instances", "threads", "verdict", "at once", "per second", "p95 ms", "reason"
@@ -229,7 +248,7 @@ def _titled(title: str, table: Table, caption: str = "") -> Group:
 
 def _table(*columns: str) -> Table:
     """Words to the left, figures to the right."""
-    words = {"", "variant", "runtime", "verdict", "layer", "operator", "stage", "format", "path", "reason"}
+    words = {"", "variant", "runtime", "verdict", "layer", "operator", "stage", "format", "path", "reason", "input"}
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(Text(column), justify="left" if column in words else "right", overflow="fold")

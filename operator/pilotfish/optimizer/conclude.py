@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 
 from pilotfish.api.report import Baseline, CandidateReport, Manifest, Report, TerminationMessage, Verdict, one_line
-from pilotfish.api.report_sections import Export, Profile, TaskMetric
+from pilotfish.api.report_sections import Explanation, Export, Profile, TaskMetric
 from pilotfish.optimizer.benchmark import Measured
 from pilotfish.optimizer.candidates import BASE
 from pilotfish.optimizer.checkpoints import Checkpoints
@@ -13,6 +13,7 @@ from pilotfish.optimizer.exports.frame import ExportShop, export_all
 from pilotfish.optimizer.model import Candidate
 from pilotfish.optimizer.package import Packed, find_tokenizer, finish, write_golden, write_repository
 from pilotfish.optimizer.prove import Proof
+from pilotfish.optimizer.report.explain import explain_original
 from pilotfish.optimizer.report.traces import profile_run
 from pilotfish.optimizer.run import Prepared, Run
 from pilotfish.optimizer.select import select
@@ -54,11 +55,24 @@ def conclude(run: Run, ready: Prepared, proofs: list[Proof], measured: dict[str,
         ),
         run.progress,
     )
+    explanation = _explanation(run, ready, baseline)
     with run.progress.stage("package", f"{winner} wins"):
-        return _package(run, ready, race, settled)
+        return _package(run, ready, race, settled, explanation)
 
 
-def _package(run: Run, ready: Prepared, race: _Race, settled: Settled) -> TerminationMessage:
+def _explanation(run: Run, ready: Prepared, baseline: Measured) -> Explanation | None:
+    asked = run.job.optimization.explanations
+    if asked is None:
+        return None
+    with run.progress.stage("explain", f"{asked.method.value} on at most {asked.samples} samples"):
+        found = explain_original(asked, baseline.subject, variant=ready.model.variant)
+    notes = ("The model as it came is explained, before it was trained.",) if run.job.optimization.trains else ()
+    return found.model_copy(update={"notes": notes})
+
+
+def _package(
+    run: Run, ready: Prepared, race: _Race, settled: Settled, explanation: Explanation | None
+) -> TerminationMessage:
     job, artifacts = run.job, run.store / "artifacts"
     partial = artifacts / f".partial-{job.recipe_key}"
     packed = write_repository(
@@ -72,7 +86,7 @@ def _package(run: Run, ready: Prepared, race: _Race, settled: Settled) -> Termin
         tokenizer=find_tokenizer(run.source.path),
     )
     packed = write_golden(packed, samples=ready.samples, reference=ready.reference)
-    report = _report(run, ready, race, settled, packed)
+    report = _report(run, ready, race, settled, packed).model_copy(update={"explanation": explanation})
     message = make_message(report)
     if ready.trained.refused is not None:
         message = message.model_copy(update={"message": one_line(f"{message.message}; {ready.trained.refused}")})

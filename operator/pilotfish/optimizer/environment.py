@@ -12,7 +12,7 @@ _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_f
 _PACKAGES = (
     PACKAGE,
     *("numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf"),
-    *("torch", "torchvision", "transformers", "timm"),
+    *("torch", "torchvision", "transformers", "timm", "captum"),
     *("tensorflow-cpu", "keras", "tf2onnx", "ai-edge-litert"),
 )
 

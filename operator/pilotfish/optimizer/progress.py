@@ -13,7 +13,7 @@ from pilotfish.api.optimization import OptimizationSpec
 from pilotfish.api.report import StageTiming, one_line
 
 OPTIMIZE_STAGES = {"load": 10, "samples": 3, "convert": 25, "verify": 12, "benchmark": 40, "package": 10}
-_TRAINING, _LESSON, _TUNING = 60, 45, 60
+_TRAINING, _LESSON, _TUNING, _EXPLAINING = 60, 45, 60, 8
 FETCH_STAGES = {"fetch": 90, "samples": 10}
 REFRESH_STAGES = {"refresh": 100}
 VERIFY_STAGES = {"golden": 5, "wait": 25, "verify": 70}
@@ -100,8 +100,9 @@ def optimize_stages(optimization: OptimizationSpec) -> dict[str, int]:
     }
     training = {name: weight for name, (stage, weight) in asked.items() if stage is not None}
     tuning = {} if optimization.tuning is None else {"tune": _TUNING}
+    explaining = {} if optimization.explanations is None else {"explain": _EXPLAINING}
     first, *middle, last = OPTIMIZE_STAGES.items()
-    return dict([first, *training.items(), *middle, *tuning.items(), last])
+    return dict([first, *training.items(), *middle, *tuning.items(), *explaining.items(), last])
 
 
 def fetch_stages(optimization: OptimizationSpec) -> dict[str, int]:

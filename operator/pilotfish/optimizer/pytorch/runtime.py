@@ -28,10 +28,15 @@ class TorchRunner:
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """One call without gradients."""
-        tensors = {name: to_tensor(inputs[name]) for name in self._inputs}
         with torch.inference_mode():
-            result = self._module(**tensors) if self._by_name else self._module(*tensors.values())
-        return {name: to_array(value) for name, value in name_outputs(result, self._outputs).items()}
+            found = self.call({name: to_tensor(inputs[name]) for name in self._inputs})
+        return {name: to_array(value) for name, value in found.items()}
+
+    def call(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """One call, tensors in and named tensors out; gradients as the caller wants them."""
+        ordered = {name: tensors[name] for name in self._inputs}
+        result = self._module(**ordered) if self._by_name else self._module(*ordered.values())
+        return name_outputs(result, self._outputs)
 
 
 class TorchScriptRunner(TorchRunner):

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pilotfish.api.report import Report
 from pilotfish.optimizer.progress import clock_text, size_text
 from pilotfish.optimizer.report import charts
+from pilotfish.optimizer.report.heat import heat_maps
 from pilotfish.optimizer.report.scales import short
 
 PAGE = "report.html"
@@ -36,6 +37,7 @@ def render_page(report: Report) -> str:
             layers=layers,
             training=[(stage, charts.curves(stage, index=i)) for i, stage in enumerate(report.training)],
             profiles=[(p, charts.operators(p, index=i)) for i, p in enumerate(report.profile)],
+            heat=heat_maps(report.explanation) if report.explanation else (),
             recipe=json.dumps(report.recipe, indent=2, ensure_ascii=False),
             batches=sorted({m.batch for c in report.candidates for m in c.measurements}),
         )

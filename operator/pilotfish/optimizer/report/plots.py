@@ -48,6 +48,8 @@ class Bar:
     name: str = ""
     value: str = ""
     tip: str = ""
+    shade: int = 0
+    """From 1, faint, to 5; 0: as dark as its colour is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,8 @@ class Plot:
     height: int = HEIGHT
     left: int = LEFT
     top: int = TOP
+    square: bool = False
+    """Drawn small, without stretching it over the page."""
 
     @property
     def right(self) -> int:
