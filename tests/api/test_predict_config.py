@@ -139,7 +139,7 @@ def test_a_text_goes_where_tokens_are_taken(signature, length):
 
 
 def test_without_a_tokenizer_in_the_artifact_no_pod_takes_texts():
-    with pytest.raises(ValueError, match=r"put the tokenizer's tokenizer\.json beside the model's weights"):
+    with pytest.raises(ValueError, match=r"holds no tokenizer\.json; put one of at most 64 MiB"):
         render_predict_config(
             signature=_tokens(),
             predict=Predict.model_validate({"input": "Text"}),
