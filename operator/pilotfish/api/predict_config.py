@@ -110,8 +110,8 @@ def render_predict_config(*, signature: ModelSignature, predict: Predict, answer
     contract = make_contract(signature, predict)
     if contract.text and not answering.tokenizer:
         raise ValueError(
-            f"spec.serving.predict.input is Text but the artifact holds no {TOKENIZER}; put one of at most 64 MiB beside "
-            "the model's weights; if it lies there, an older version made the artifact: change spec.optimization"
+            f"spec.serving.predict.input is Text but the artifact holds no {TOKENIZER}; put one of at most 64 MiB "
+            "beside the model's weights; if it lies there, an older version made the artifact: change spec.optimization"
         )
     batch = max(answering.max_batch_size, 1) if signature.batched else 0
     settings = json.dumps(_settings(signature, predict, answering, contract), ensure_ascii=False, sort_keys=True)
