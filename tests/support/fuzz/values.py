@@ -230,6 +230,11 @@ _HAND: dict[str, tuple[Value, ...]] = {
         Value(Kind.VALID, [8, 8], {"serving.predict.input": "Image"}),
         *_hand(valid=(), edge=([],), invalid=([8], [8, 8, 8], [0, 1])),
     ),
+    "serving.predict.preprocessing.maxTokens": (
+        Value(Kind.VALID, 128, {"serving.predict.input": "Text"}),
+        Value(Kind.EDGE, 131072, {"serving.predict.input": "Text"}),
+        *_hand(valid=(), invalid=(0, 131073, "128", 8)),
+    ),
     # The model that is played names ten classes and takes images of 8 by 8.
     "serving.predict.labels": _hand(valid=([*"abcdefghij"],), edge=([],), invalid=("cat",)),
     "serving.autoscaling.metrics[].query": _hand(valid=("max(x)",), invalid=("",)),
