@@ -120,6 +120,7 @@ class Rounds:
 _MAY_WAIT = frozenset(
     {
         "Canarying",
+        "Holding",
         "Paused",
         "AnalysisFailed",
         "AnalysisError",
