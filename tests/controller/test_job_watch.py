@@ -99,12 +99,13 @@ async def test_silence_is_bridged_for_a_while_and_then_nothing_is_shown(watch, p
     assert (await watch.look(KEY, observe())).progress is None
 
 
-async def test_who_never_answers_is_asked_no_more_often(watch, pods):
+async def test_who_has_not_answered_yet_is_asked_sooner_and_who_never_does_no_more_often(watch, pods):
     pods.answer = "no answer within 2 s"
-    for seconds in range(31):
+    for seconds in range(61):
         pods.moment = timedelta(seconds=seconds)
         assert (await watch.look(KEY, observe())).progress is None
-    assert len(pods.asked) == 3
+    assert [moment.total_seconds() for moment, _ in pods.asked] == [0, 3, 6, 9, 12, 15, 30, 45, 60]
+    assert watch.gap(KEY) == GAP
 
 
 async def test_the_next_pod_is_asked_at_once_and_the_last_one_s_word_is_dropped(watch, pods):
@@ -117,9 +118,9 @@ async def test_the_next_pod_is_asked_at_once_and_the_last_one_s_word_is_dropped(
 
 async def test_without_a_running_job_nobody_is_asked_and_nothing_remembered(watch, pods):
     await watch.look(KEY, observe())
-    assert watch.watches(KEY)
+    assert watch.gap(KEY) == GAP
     assert (await watch.look(KEY, observe(make_job()))).progress is None
-    assert not watch.watches(KEY)
+    assert watch.gap(KEY) is None
     assert len(pods.asked) == 1
 
 
@@ -150,4 +151,4 @@ async def test_a_pass_comes_again_while_a_job_runs_and_hears_of_it(watch, pods, 
     assert [heard.note for heard in seen] == [pods.answer]
     cluster.remove_now("ModelDeployment", OWNER.name)
     assert (await reconcile(KEY)).result is Result.SUCCESS
-    assert not watch.watches(KEY)
+    assert watch.gap(KEY) is None

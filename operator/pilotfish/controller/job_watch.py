@@ -4,10 +4,10 @@ Never raises what a pod says or fails to say: who cannot be asked is shown witho
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pilotfish.controller.keys import Key
-from pilotfish.core.job_progress import GAP, LASTS, Asked, find_asked
+from pilotfish.core.job_progress import EARLY, EARLY_GAP, GAP, LASTS, Asked, find_asked
 from pilotfish.core.observed import Heard, Observed
 from pilotfish.ports import Clock, ProgressReader, Unmeasured
 from pilotfish.telemetry.logs import logger
@@ -23,6 +23,12 @@ class _Memory:
     tried: datetime | None = None
     heard: Heard | None = None
     heard_at: datetime | None = None
+    tries: int = 0
+
+    @property
+    def gap(self) -> timedelta:
+        """Until the next question."""
+        return EARLY_GAP if self.heard is None and self.tries <= EARLY else GAP
 
 
 class JobWatch:
@@ -43,16 +49,17 @@ class JobWatch:
         if memory is None or memory.asked != asked:
             memory = self._memories[key] = _Memory(asked=asked)
         now = self._clock.now()
-        if memory.tried is None or not memory.tried <= now < memory.tried + GAP:
-            memory.tried = now
+        if memory.tried is None or not memory.tried <= now < memory.tried + memory.gap:
+            memory.tried, memory.tries = now, memory.tries + 1
             await self._ask(memory, now)
         if memory.heard_at is None or not memory.heard_at <= now < memory.heard_at + LASTS:
             return observed
         return replace(observed, progress=memory.heard)
 
-    def watches(self, key: Key) -> bool:
-        """Whether a Job of this object runs, so that it should be looked at again before long."""
-        return key in self._memories
+    def gap(self, key: Key) -> timedelta | None:
+        """When to look again, while a Job of this object runs; None while none does."""
+        memory = self._memories.get(key)
+        return None if memory is None else memory.gap
 
     def forget(self, key: Key) -> None:
         """The object is gone, or nothing of it runs."""

@@ -26,7 +26,6 @@ from pilotfish.controller.loop import Outcome, Result
 from pilotfish.controller.measure import Measurements
 from pilotfish.core import Apply, Observed, Plan, Policy
 from pilotfish.core.invalid import plan_for_refusal
-from pilotfish.core.job_progress import GAP
 from pilotfish.core.objects import ref_of
 from pilotfish.ports import ABSENT, Body, Clock, Cluster, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from pilotfish.telemetry import metrics
@@ -174,8 +173,9 @@ class Reconciler:
             log.log(logging.DEBUG if plan.is_empty else logging.INFO, note)
         self._asks.discard(key)
         again = plan.requeue_after
-        if self._jobs is not None and self._jobs.watches(key):
-            again = GAP if again is None else min(again, GAP)
+        gap = None if self._jobs is None else self._jobs.gap(key)
+        if gap is not None:
+            again = gap if again is None else min(again, gap)
         self._rest(key, plan, stamp=stamp, again=again)
         if again is None:
             return Outcome(result=Result.SUCCESS)

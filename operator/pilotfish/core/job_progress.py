@@ -17,6 +17,8 @@ from pilotfish.names import Component
 
 GAP = timedelta(seconds=15)
 """Between two questions."""
+EARLY_GAP, EARLY = timedelta(seconds=3), 5
+"""A pod that has said nothing yet still starts: so often it is asked again sooner, lest a short Job be over first."""
 LASTS = timedelta(seconds=60)
 """How long an answer counts when no other one comes."""
 POINTS = 5
