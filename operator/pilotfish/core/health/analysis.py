@@ -21,6 +21,7 @@ from pilotfish.core.health.checks import Scene, measure, names_of
 from pilotfish.core.health.figures import counted, span
 from pilotfish.core.health.samples import Health
 from pilotfish.core.health.verdicts import accepted, worst
+from pilotfish.core.health.wanted import interval_of
 from pilotfish.core.health.window import compared_answers, look
 
 _LACKING = frozenset({Verdict.NO_DATA, Verdict.INCONCLUSIVE})
@@ -133,7 +134,7 @@ def _due(status: AnalysisStatus, analysis: Analysis, health: Health, since: date
 
     A clock that was set back leaves times in the future: nobody waits for those.
     """
-    length, interval = parse_duration(analysis.window), parse_duration(analysis.interval)
+    length, interval = parse_duration(analysis.window), interval_of(analysis)
     measured = _moment(status.measured_at, latest=now + interval)
     due = since + length if measured is None else measured + interval
     return due if health.since is None or health.since > now else max(due, health.since + length)

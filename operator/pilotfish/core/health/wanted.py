@@ -26,6 +26,7 @@ NEEDING_ROOM = frozenset({None, RolloutStage.STARTING, RolloutStage.STEPPING, Ro
 
 REVISION_PLACEHOLDER = "${revision}"
 """Stands in a query for the hash of the revision that is asked about."""
+_LEAST_INTERVAL = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +106,15 @@ def wanted_measurements(observed: Observed) -> Wanted:
         shadow=_shadow(observed, rollout.revision),
         room=room,
         tolerations=_tolerations(observed) if room else (),
-        interval=parse_duration(judged.interval),
+        interval=interval_of(judged),
         window=parse_duration(judged.window),
         is_urgent=_has_new_action(spec, rollout) and _verb(spec) == ActionVerb.ABORT,
     )
+
+
+def interval_of(analysis: Analysis) -> timedelta:
+    """Between two measurements; no shorter than the schema allows, whatever an older one let in."""
+    return max(_LEAST_INTERVAL, parse_duration(analysis.interval))
 
 
 def _about(query: str, revision: str) -> str:

@@ -32,7 +32,8 @@ def keep_shadow(scope: Scope, state: RolloutStatus) -> tuple[Apply, ...]:
     intent = ShadowIntent(
         stable=scope.stable,
         candidate=scope.revision,
-        sample_rate=float(parse_fraction(shadow.sample_rate)),
+        # An older schema let in more than all of them.
+        sample_rate=min(1.0, float(parse_fraction(shadow.sample_rate))),
         precisions=precisions,
         tolerance=own or optimization.tolerance,
         progress_deadline=scope.spec.rollout.progress_deadline,
