@@ -3,6 +3,8 @@
 from typing import Any
 
 from pilotfish import names
+from pilotfish.api.predict import PredictInput
+from pilotfish.api.report import ModelSignature, TensorSpec
 from pilotfish.api.spec import ModelDeploymentSpec
 from pilotfish.resources import (
     JobIntent,
@@ -27,6 +29,7 @@ from pilotfish.resources import (
     with_scale,
 )
 from pilotfish.resources.certificate import make_certificate_watcher
+from pilotfish.resources.config_map import Told
 from pilotfish.resources.network_policy import make_network_policy
 from support.builders import OWNER, POLICY, make_artifact, make_result, make_signature
 
@@ -36,12 +39,18 @@ def render_all(
 ) -> dict[str, dict[str, Any]]:
     """Every object by the name of what it is for."""
     revision, recipe = names.revision_hash(spec), names.recipe_key(spec)
-    artifact, signature = make_artifact(recipe, backend=backend), make_signature()
+    artifact, signature = make_artifact(recipe, backend=backend), _signature(spec)
     deployment = make_deployment(
         owner, ServingIntent(serving=spec.serving, revision=revision, artifact=artifact, storage=spec.storage), policy
     )
     config_map = make_config_map(
-        owner, revision=revision, serving=spec.serving, backend=artifact.backend, signature=signature, policy=policy
+        owner,
+        revision=revision,
+        serving=spec.serving,
+        backend=artifact.backend,
+        signature=signature,
+        policy=policy,
+        told=Told(tokenizer=True),
     )
     headless = make_headless_service(owner, revision=revision)
     record = RevisionRecord(
@@ -68,6 +77,15 @@ def render_all(
         "budget": make_pod_disruption_budget(owner, revision=revision, min_available=1),
         **_access(spec, owner, policy),
     }
+
+
+def _signature(spec: ModelDeploymentSpec) -> ModelSignature:
+    """Of a model that the plain-JSON endpoint fits, where there is one."""
+    made, predict = make_signature(), spec.serving.predict
+    if predict is None or predict.input is not PredictInput.TEXT:
+        return made
+    tokens = (TensorSpec(name=name, dtype="INT64", shape=(-1,)) for name in ("input_ids", "attention_mask"))
+    return made.model_copy(update={"inputs": tuple(tokens)})
 
 
 def _access(spec: ModelDeploymentSpec, owner: Owner, policy: Policy) -> dict[str, dict[str, Any]]:
