@@ -138,7 +138,7 @@ def served(
 
 def test_a_canary_passes_by_what_prometheus_answers(served: Deployments, namespace: str, prometheus: Prometheus):
     asked = 'nv_inference_request_success{pilotfish_dev_name="asked"} > 20'
-    wait_for("requests that Prometheus saw", lambda: prometheus.history(asked), seconds=90)
+    wait_for("requests that Prometheus saw", lambda: prometheus.history(asked) or None, seconds=90)
     served.apply("asked", spec(namespace, "v2"))
     body = served.wait_ready("asked", seconds=240)
     check_status(body)
@@ -168,7 +168,7 @@ def test_every_query_has_an_answer(served: Deployments, namespace: str, promethe
     variables = {"namespace": namespace, "name": "asked", "job": job, "__rate_interval": "30s"}
     for alert in ("OptimizationFailed", "RolloutAborted"):
         fired = f'ALERTS{{alertstate="firing", alertname="{alert}"}}'
-        wait_for(alert, lambda fired=fired: prometheus.history(fired), seconds=30)
+        wait_for(alert, lambda fired=fired: prometheus.history(fired) or None, seconds=30)
     record_answers(prometheus, variables)
     assert unanswered_queries(prometheus, variables, MISSING) == []
     assert unanswered_rules(prometheus, MISSING) == []
