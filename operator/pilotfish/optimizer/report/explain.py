@@ -3,9 +3,7 @@
 A model that cannot be explained is told in the report, and no failure.
 """
 
-import json
 import subprocess
-import sys
 from dataclasses import asdict
 
 from pydantic import ValidationError
@@ -14,10 +12,12 @@ from pilotfish.api.optimization import Explanations
 from pilotfish.api.report import one_line
 from pilotfish.api.report_sections import Explanation
 from pilotfish.optimizer.memory import room_here
+from pilotfish.optimizer.report.errand import ErrandError, send
 from pilotfish.optimizer.tensorflow.process import FORMATS as TENSORFLOW
 from pilotfish.optimizer.worker import Subject
-from pilotfish.optimizer.workers import HEAVY_LIBRARIES, environment_for
+from pilotfish.optimizer.workers import HEAVY_LIBRARIES
 
+WORKER = "pilotfish.optimizer.report.explain_worker"
 MOST_SECONDS = 600.0
 HELD = 3
 """Times the model's bytes that the process needs: the file, the weights, and gradients on the way."""
@@ -37,23 +37,12 @@ def explain_original(
         "variant": variant,
     }
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pilotfish.optimizer.report.explain_worker"],
-            input=json.dumps(order) + "\n",
-            capture_output=True,
-            text=True,
-            timeout=most_seconds,
-            check=False,
-            env=environment_for(subject.threads),
-        )
+        return Explanation.model_validate_json(send(WORKER, order, threads=subject.threads, seconds=most_seconds))
     except subprocess.TimeoutExpired:
         problem = f"it took more than {most_seconds:.0f} s; write fewer samples in optimization.explanations"
         return none.model_copy(update={"problem": problem})
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"the process ended with exit code {done.returncode}"])[-1]
-        return none.model_copy(update={"problem": one_line(last, limit=300)})
-    try:
-        return Explanation.model_validate_json(done.stdout)
+    except ErrandError as error:
+        return none.model_copy(update={"problem": error.said or f"the process ended with {error}"})
     except ValidationError as error:
         return none.model_copy(update={"problem": one_line(f"the process told no explanation: {error}", limit=300)})
 

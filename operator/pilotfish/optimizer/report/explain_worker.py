@@ -1,8 +1,5 @@
 """A child process that loads the original and explains its answers: one order on stdin, one answer on stdout."""
 
-import json
-import os
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +9,7 @@ from safetensors.numpy import load_file
 
 from pilotfish.api.optimization import ExplanationMethod
 from pilotfish.api.report_sections import ExplainedSample, Explanation, InputAttribution
+from pilotfish.optimizer.report.errand import obey
 from pilotfish.optimizer.report.grids import Floats, Grid, as_attribution, make_grid
 from pilotfish.optimizer.tensors import Array, sample_count, take
 from pilotfish.optimizer.worker import Subject, load_runner
@@ -87,16 +85,12 @@ def _tool() -> str:
         return "none"
 
 
-def main() -> None:
-    """Obey one order; whatever libraries print goes to stderr."""
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    order = json.loads(sys.stdin.readline())
+def obeyed(order: dict[str, Any]) -> str:
+    """The explanation as JSON."""
     method = next(m for m in ExplanationMethod if m.value == order["method"])
     found = explain(Subject(**order["subject"]), method=method, samples=order["samples"], variant=order["variant"])
-    replies.write(found.to_json() + "\n")
-    replies.close()
+    return found.to_json()
 
 
 if __name__ == "__main__":
-    main()
+    obey(obeyed)

@@ -5,8 +5,6 @@ Tracing slows a model down, so nothing that is measured here counts as its speed
 
 import gzip
 import json
-import os
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -18,6 +16,7 @@ from safetensors.numpy import load_file
 
 from pilotfish.api.report_sections import OperatorTime
 from pilotfish.optimizer.model import Runner
+from pilotfish.optimizer.report.errand import obey
 from pilotfish.optimizer.tensors import Array
 from pilotfish.optimizer.worker import Subject, feed, load_runner
 
@@ -178,18 +177,14 @@ def _trace_torch(runner: Runner, inputs: dict[str, Array], folder: Path) -> Trac
     return Traced(tool="torch.profiler", calls=calls, events=events, runs=runs)
 
 
-def main() -> None:
-    """Obey one order; whatever libraries print goes to stderr."""
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    order = json.loads(sys.stdin.readline())
+def obeyed(order: dict[str, Any]) -> str:
+    """The trace is written where the order says; what it shows, as JSON."""
     target = Path(order["target"])
     found = trace(Subject(**order["subject"]), batch=order["batch"], folder=target.parent)
     cut = write_trace(found.events, target)
     operators = [o.to_wire() for o in by_operator(found.calls, found.runs)]
-    replies.write(json.dumps({"tool": found.tool, "runs": found.runs, "operators": operators, "cut": cut}) + "\n")
-    replies.close()
+    return json.dumps({"tool": found.tool, "runs": found.runs, "operators": operators, "cut": cut})
 
 
 if __name__ == "__main__":
-    main()
+    obey(obeyed)

@@ -5,20 +5,19 @@ The files lie beside the report, never in the model repository. A model that can
 
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pilotfish.api.report import one_line
 from pilotfish.api.report_sections import OperatorTime, Profile, TraceFile
 from pilotfish.optimizer.benchmark import Measured
 from pilotfish.optimizer.digest import copy_hashed
+from pilotfish.optimizer.report.errand import ErrandError, send
 from pilotfish.optimizer.worker import Subject
-from pilotfish.optimizer.workers import environment_for
 
 FOLDER = "profile"
+WORKER = "pilotfish.optimizer.report.trace_worker"
 MOST_SECONDS = 180.0
 
 
@@ -56,21 +55,11 @@ def _profile(one: Asked, *, batch: int, scratch: Path, target: Path) -> Profile:
     made = scratch / f"{one.role}.trace.json.gz"
     order = {"subject": asdict(one.subject), "batch": batch, "target": str(made)}
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pilotfish.optimizer.report.trace_worker"],
-            input=json.dumps(order) + "\n",
-            capture_output=True,
-            text=True,
-            timeout=MOST_SECONDS,
-            check=False,
-            env=environment_for(one.subject.threads),
-        )
+        told = json.loads(send(WORKER, order, threads=one.subject.threads, seconds=MOST_SECONDS))
     except subprocess.TimeoutExpired:
         return _without(one, batch, f"the profiler took more than {MOST_SECONDS:.0f} s")
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return _without(one, batch, f"the profiler failed: {one_line(last, limit=300)}")
-    told = json.loads(done.stdout)
+    except ErrandError as error:
+        return _without(one, batch, f"the profiler failed: {error}")
     file = copy_hashed(made, target / made.name)
     return Profile(
         variant=one.variant,
